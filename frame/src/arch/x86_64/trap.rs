@@ -1,0 +1,184 @@
+//! Exceptions and interrupts that arrive while the kernel runs, and interrupts from user mode.
+
+use super::{
+    apic::{self, CALL, LINE_BASE, RESCHEDULE, SHOOTDOWN, SPURIOUS, TIMER},
+    insn::{cr2, irqs_enabled},
+    panic, stack,
+};
+use crate::{
+    context::{self, NMI_OFFSET},
+    cpu, irq,
+    irq::MAX_LINES,
+    paging, task,
+};
+
+/// The registers of interrupted kernel code, in the order in which `entry.s` pushes them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Frame {
+    pub(super) r15: u64,
+    pub(super) r14: u64,
+    pub(super) r13: u64,
+    pub(super) r12: u64,
+    pub(super) r11: u64,
+    pub(super) r10: u64,
+    pub(super) r9: u64,
+    pub(super) r8: u64,
+    pub(super) rbp: u64,
+    pub(super) rdi: u64,
+    pub(super) rsi: u64,
+    pub(super) rdx: u64,
+    pub(super) rcx: u64,
+    pub(super) rbx: u64,
+    pub(super) rax: u64,
+    pub(super) vector: u64,
+    pub(super) error: u64,
+    pub(super) rip: u64,
+    pub(super) cs: u64,
+    pub(super) rflags: u64,
+    pub(super) rsp: u64,
+    pub(super) ss: u64,
+}
+
+const NMI: u64 = 2;
+const DOUBLE_FAULT: u64 = 8;
+const PAGE_FAULT: u64 = 14;
+const RFLAGS_IF: u64 = 0x200;
+const NAMES: [&str; 22] = [
+    "divide error",
+    "debug exception",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range exceeded",
+    "invalid opcode",
+    "no coprocessor",
+    "double fault",
+    "coprocessor segment overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack-segment fault",
+    "general protection fault",
+    "page fault",
+    "exception 15",
+    "x87 floating-point error",
+    "alignment check",
+    "machine check",
+    "SIMD floating-point error",
+    "virtualization exception",
+    "control protection exception",
+];
+
+fn name(vector: u64) -> &'static str {
+    NAMES.get(vector as usize).copied().unwrap_or("unknown exception")
+}
+
+/// Serves a hardware interrupt. Interrupts are off, before and after.
+pub(super) fn interrupt(vector: u8) {
+    context::irq_enter();
+    match vector {
+        TIMER => {
+            apic::eoi();
+            apic::on_timer();
+        }
+        RESCHEDULE => {
+            apic::eoi();
+            irq::on_reschedule();
+        }
+        CALL => {
+            apic::eoi();
+            cpu::on_call();
+        }
+        SHOOTDOWN => {
+            apic::eoi();
+            paging::on_shootdown();
+        }
+        SPURIOUS => {}
+        v if (LINE_BASE..LINE_BASE + MAX_LINES as u8).contains(&v) => {
+            // The handler quiets the device first: a level-triggered line would fire again at once.
+            irq::on_line(u32::from(v - LINE_BASE));
+            apic::eoi();
+        }
+        // The masked 8259s' spurious interrupts (vectors 0x27, 0x2f) know no end-of-interrupt.
+        _ => {}
+    }
+    context::irq_exit();
+}
+
+/// From `entry.s`, in kernel mode, with interrupts off.
+#[unsafe(no_mangle)]
+extern "C" fn trap_kernel(f: &mut Frame) {
+    match f.vector {
+        PAGE_FAULT => page_fault(f),
+        v if v >= 32 => {
+            interrupt(v as u8);
+            if f.rflags & RFLAGS_IF != 0 {
+                task::preempt_from_irq();
+            }
+        }
+        v => fatal(f, format_args!("{} in the kernel, error code {:#x}", name(v), f.error)),
+    }
+    debug_assert!(!irqs_enabled());
+}
+
+/// Ends with a panic that shows the interrupted registers.
+fn fatal(f: &Frame, what: core::fmt::Arguments<'_>) -> ! {
+    panic::note_frame(f);
+    panic!("{what}");
+}
+
+unsafe extern "C" {
+    static __ex_table_start: [u64; 2];
+    static __ex_table_end: [u64; 2];
+}
+
+/// Where to go on after a fault at `rip`, if that instruction touches user memory on purpose.
+fn fixup(rip: u64) -> Option<u64> {
+    let start = &raw const __ex_table_start;
+    let n = ((&raw const __ex_table_end).addr() - start.addr()) / size_of::<[u64; 2]>();
+    // SAFETY: the linker gathers the pairs between these two symbols, in read-only memory.
+    let table = unsafe { core::slice::from_raw_parts(start, n) };
+    table.iter().find(|e| e[0] == rip).map(|e| e[1])
+}
+
+fn page_fault(f: &mut Frame) {
+    let va = cr2() as usize;
+    if let Some(to) = fixup(f.rip)
+        && crate::user::range_ok(va, 1)
+    {
+        if paging::on_fault(va, f.error, false, f.rflags & RFLAGS_IF != 0).is_err() {
+            f.rip = to;
+        }
+        return;
+    }
+    let access = match f.error {
+        e if e & 16 != 0 => "execute",
+        e if e & 2 != 0 => "write",
+        _ => "read",
+    };
+    if stack::is_guard(va) {
+        fatal(f, format_args!("kernel stack overflow ({access} at {va:#x})"));
+    }
+    let why = if f.error & 1 != 0 { "protection" } else { "not mapped" };
+    fatal(f, format_args!("unable to {access} kernel memory at {va:#x} ({why})"));
+}
+
+/// From `entry.s`: NMI, double fault, machine check, on their own stacks, from any state.
+#[unsafe(no_mangle)]
+extern "C" fn trap_paranoid(f: &mut Frame) {
+    match f.vector {
+        NMI => {
+            crate::arch::preempt_add(NMI_OFFSET);
+            panic::on_nmi(f);
+            crate::arch::preempt_sub(NMI_OFFSET);
+        }
+        DOUBLE_FAULT => {
+            let va = cr2() as usize;
+            if stack::is_guard(va) {
+                fatal(f, format_args!("kernel stack overflow (at {va:#x})"));
+            }
+            fatal(f, format_args!("double fault (last fault address {va:#x})"));
+        }
+        v => fatal(f, format_args!("{}", name(v))),
+    }
+}

@@ -1,0 +1,55 @@
+//! Moving entries within one table, as `mremap` does it: what an entry owns goes along, and no reference changes.
+
+use super::{Cursor, MapError, TlbBatch, cursor::LEAF_SPAN, entry};
+use crate::page::PAGE_SIZE;
+
+impl<'pt> Cursor<'pt> {
+    /// Moves everything in `len` bytes from `from` to `to`, where nothing may be. The ranges do not overlap. Tables that become empty
+    /// stay, so that moving back needs no memory; unmapping the old range frees them.
+    ///
+    /// After `NoMemory` a part has been moved; the same call with a reserve moves the rest.
+    pub fn move_range(
+        &mut self,
+        from: usize,
+        to: usize,
+        len: usize,
+        batch: &mut TlbBatch<'pt>,
+    ) -> Result<(), MapError> {
+        batch.check(self.pt);
+        let end = from + len;
+        let mut at = from;
+        while let Some((src, part)) = self.next_leaf(at, end) {
+            let into = to + (part.start - from);
+            let n = part.len().min(LEAF_SPAN - (into & (LEAF_SPAN - 1)));
+            at = part.start + n;
+            if src.count(0) == 0 {
+                continue;
+            }
+            let dst = self.make_leaf(into)?;
+            let (mut moved, mut busy) = (0, false);
+            for off in (0..n).step_by(PAGE_SIZE) {
+                let s = src.slot(part.start + off);
+                if entry::load(s) == 0 {
+                    continue;
+                }
+                let d = dst.slot(into + off);
+                if entry::load(d) != 0 {
+                    busy = true;
+                    break;
+                }
+                let e = entry::exchange(s, 0);
+                entry::store(d, e);
+                if e & entry::P != 0 {
+                    batch.range(part.start + off, PAGE_SIZE);
+                }
+                moved += 1;
+            }
+            src.count(-moved);
+            dst.count(moved);
+            if busy {
+                return Err(MapError::Busy);
+            }
+        }
+        Ok(())
+    }
+}
