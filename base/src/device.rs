@@ -1,0 +1,165 @@
+//! The registry of character and block devices: numbers, names, and what opens them.
+//!
+//! A driver registers; the registry makes the sysfs entries and tells its one listener (`devtmpfs`, whose thread
+//! `kdevtmpfs` makes the node). An open of a device node looks the number up here. The operations are an opaque `Any`,
+//! because their type belongs to a room above.
+
+use alloc::{collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
+use core::any::Any;
+
+use frame::sync::{LockClass, Mutex, once::Once};
+
+use crate::{
+    errno::{Errno, Result},
+    tree,
+};
+
+/// A device number, as `stat(2)` gives it after `makedev`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct DevNum {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl DevNum {
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+    /// The 64-bit form of the system-call interface (glibc's `makedev`).
+    pub const fn encode(self) -> u64 {
+        let (ma, mi) = (self.major as u64, self.minor as u64);
+        (mi & 0xff) | (ma & 0xfff) << 8 | (mi & !0xff) << 12 | (ma & !0xfff) << 32
+    }
+    /// The opposite of [`DevNum::encode`].
+    pub const fn decode(v: u64) -> Self {
+        Self {
+            major: ((v >> 8 & 0xfff) | (v >> 32 & !0xfff)) as u32,
+            minor: ((v & 0xff) | (v >> 12 & 0xffff_ff00)) as u32,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DevKind {
+    Char,
+    Block,
+}
+
+/// A registered device.
+pub struct Device {
+    /// The node's path under `/dev`.
+    pub name: String,
+    pub num: DevNum,
+    pub kind: DevKind,
+    /// Permission bits of the node.
+    pub mode: u32,
+    /// The folder under `/sys/class`.
+    pub class: Option<&'static str>,
+    /// What opens it; the type is agreed between `vfs` and the driver.
+    pub ops: Arc<dyn Any + Send + Sync>,
+}
+
+/// What the listener hears.
+#[derive(Clone)]
+pub enum Event {
+    Added(Arc<Device>),
+    Removed(Arc<Device>),
+}
+
+static CLASS: LockClass = LockClass::new("device_registry");
+static DEVICES: Mutex<BTreeMap<(DevKind, DevNum), Arc<Device>>> = Mutex::new(&CLASS, BTreeMap::new());
+static LISTENER: Once<fn(Event)> = Once::new();
+
+/// Registers a device. EBUSY if the number is taken.
+pub fn register(dev: Device) -> Result<Arc<Device>> {
+    let dev = Arc::new(dev);
+    {
+        let mut all = DEVICES.lock();
+        if all.contains_key(&(dev.kind, dev.num)) {
+            return Err(Errno::EBUSY);
+        }
+        all.insert((dev.kind, dev.num), dev.clone());
+    }
+    sysfs_entries(&dev)?;
+    if let Some(f) = LISTENER.get() {
+        f(Event::Added(dev.clone()));
+    }
+    Ok(dev)
+}
+
+/// Takes a device away; open files of it stay.
+pub fn unregister(kind: DevKind, num: DevNum) -> Result<()> {
+    let dev = DEVICES.lock().remove(&(kind, num)).ok_or(Errno::ENODEV)?;
+    tree::sys().remove(&dev_link(&dev));
+    tree::sys().remove(&home(&dev));
+    if let Some(f) = LISTENER.get() {
+        f(Event::Removed(dev));
+    }
+    Ok(())
+}
+
+/// What opens this number.
+pub fn lookup(kind: DevKind, num: DevNum) -> Option<Arc<Device>> {
+    DEVICES.lock().get(&(kind, num)).cloned()
+}
+
+/// All, by kind and number.
+pub fn all() -> Vec<Arc<Device>> {
+    DEVICES.lock().values().cloned().collect()
+}
+
+/// Installs the listener and returns what was registered before it.
+pub fn listen(f: fn(Event)) -> Vec<Arc<Device>> {
+    let all = DEVICES.lock();
+    LISTENER.call_once(|| f);
+    all.values().cloned().collect()
+}
+
+fn home(dev: &Device) -> String {
+    let name = dev.name.replace('/', "!");
+    match (dev.class, dev.kind) {
+        (Some(c), _) => format!("devices/virtual/{c}/{name}"),
+        (None, DevKind::Char) => format!("devices/virtual/char/{name}"),
+        (None, DevKind::Block) => format!("devices/virtual/block/{name}"),
+    }
+}
+fn dev_link(dev: &Device) -> String {
+    let t = if dev.kind == DevKind::Char { "char" } else { "block" };
+    format!("dev/{t}/{}:{}", dev.num.major, dev.num.minor)
+}
+
+fn sysfs_entries(dev: &Arc<Device>) -> Result<()> {
+    let (home, t) = (home(dev), tree::sys());
+    let (ma, mi) = (dev.num.major, dev.num.minor);
+    t.file(&format!("{home}/dev"), 0o444, move |o| Ok(writeln!(o, "{ma}:{mi}")?))?;
+    let d = Arc::downgrade(dev);
+    t.file(&format!("{home}/uevent"), 0o444, move |o| {
+        let d = d.upgrade().ok_or(Errno::ENODEV)?;
+        writeln!(o, "MAJOR={ma}\nMINOR={mi}\nDEVNAME={}", d.name)?;
+        // Linux prints the mode only where it is not the default of 0600.
+        if d.mode != 0o600 {
+            writeln!(o, "DEVMODE={:#o}", d.mode).map(|()| ())?;
+        }
+        Ok(())
+    })?;
+    t.link(&dev_link(dev), &format!("../../{home}"))?;
+    if let Some(c) = dev.class {
+        t.link(&format!("class/{c}/{}", dev.name.replace('/', "!")), &format!("../../{home}"))?;
+        t.link(&format!("{home}/subsystem"), &format!("../../../../class/{c}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_encode_like_makedev() {
+        assert_eq!(DevNum::new(1, 3).encode(), 0x103);
+        for (ma, mi) in [(0, 0), (4, 64), (259, 0x12345), (0xfffff, 0xffffffff)] {
+            let d = DevNum::new(ma, mi);
+            assert_eq!(DevNum::decode(d.encode()), d);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What every room needs: error numbers, the kernel log, boot parameters, the tree of knobs that procfs and sysfs
+//! present, the registry of devices, credentials, counters and the identity cards of the daemons.
+//!
+//! Nothing here knows what a process or a file system is; those rooms put their facts into these tables.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod cred;
+pub mod daemon;
+pub mod device;
+pub mod errno;
+pub mod log;
+pub mod params;
+pub mod stat;
+pub mod tree;
+
+pub use cred::Cred;
+pub use errno::{Errno, Result};
