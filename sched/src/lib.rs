@@ -1,0 +1,147 @@
+//! Tasks, run queues, timers, kernel threads: who runs where and when, and how they wait.
+//!
+//! # Theory
+//! Frame switches contexts and wakes sleepers without losing a wake-up; this room decides. Policy is apart from
+//! mechanism: [`fair`], [`rt`], [`runqueue`] and the plans of [`balance`] are plain structures that are given the
+//! time and return a decision, tested on the host; `core` puts locks and processors around them and is what frame
+//! calls.
+//!
+//! | to read about | see |
+//! |---|---|
+//! | shares, deadlines, lag | [`fair`] |
+//! | real-time, and its limit | [`rt`] |
+//! | the classes together | [`runqueue`] |
+//! | locks, placement, moving, switching | `core`, [`balance`], `attr` |
+//! | a task's identity and times | [`Thread`], [`stat`], `account`, [`load`] |
+//! | numbers | [`pid`] |
+//! | timers, clocks, sleeping | `timer`, [`time`] |
+//! | softirqs | [`softirq`], [`ksoftirqd`] |
+//! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
+//!
+//! # Order of start-up
+//! ```text
+//!   init_boot_cpu()        swapper/0, interrupts off; from here on schedule() works
+//!   spawn_init(…)          PID 1, not started
+//!   start_kthreadd()       PID 2
+//!   init.start(); cpu_idle()
+//!   in init: start_other_cpus(); start_daemons()?; …
+//! ```
+//! Not here yet, and so absent from `ps`: work queues, processor hotplug with `migration` and `cpuhp`, control
+//! groups, watchdogs.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+mod account;
+mod attr;
+pub mod balance;
+mod core;
+pub mod fair;
+pub mod ksoftirqd;
+pub mod kthread;
+pub mod kthreadd;
+pub mod load;
+pub mod pid;
+pub mod policy;
+pub mod rcu_sched;
+pub mod rt;
+pub mod runqueue;
+pub mod softirq;
+pub mod stat;
+pub mod swapper;
+mod thread;
+pub mod time;
+mod timer;
+pub mod tree;
+pub mod weights;
+
+use ::core::any::Any;
+use alloc::boxed::Box;
+
+use base::{Errno, Result};
+use frame::{atomic::Ordering, cpu::CpuMask, task::Task};
+
+pub use crate::{
+    attr::{set_affinity, set_nice, set_policy},
+    load::loadavg,
+    policy::Policy,
+    swapper::{cpu_idle, init_boot_cpu, start_other_cpus},
+    thread::{
+        Comm, Me, SpawnArgs, TaskRef, Thread, Times, current, me, spawn_user_thread, state_char, thread,
+    },
+};
+/// Time-outs on wait queues.
+pub mod timeout {
+    pub use crate::time::wait_timeout;
+}
+
+/// Ticks per second while a tick is needed: Linux's usual choice for servers and small machines.
+pub const HZ: u64 = 250;
+/// One tick.
+pub const JIFFY_NS: u64 = 1_000_000_000 / HZ;
+pub(crate) const TICK_NS: u64 = JIFFY_NS;
+
+/// Lets other tasks go first: `sched_yield`.
+pub fn yield_now() {
+    let me = frame::task::current();
+    thread(&me).yielding.store(true, Ordering::Relaxed);
+    frame::task::schedule();
+}
+
+/// For long loops: lets go of the processor if it was asked for. The kernel is preemptible, so this matters only
+/// where a guard was just dropped.
+#[inline]
+pub fn cond_resched() {
+    frame::task::preempt_check();
+}
+
+/// Counts the sleeps inside `f` as waiting for I/O (`iowait`, `procs_blocked`).
+pub fn io_wait<R>(f: impl FnOnce() -> R) -> R {
+    let me = frame::task::current();
+    let was = thread(&me).iowait.swap(true, Ordering::Relaxed);
+    let r = f();
+    thread(&me).iowait.store(was, Ordering::Relaxed);
+    r
+}
+
+/// Makes PID 1, registered and not yet started. `payload` is what [`Thread::payload`] gives.
+pub fn spawn_init(
+    payload: Option<Box<dyn Any + Send + Sync>>,
+    entry: Box<dyn FnOnce() + Send>,
+) -> Result<TaskRef> {
+    let p = pid::reserve_exactly(pid::INIT)?;
+    let ext = thread::Make {
+        pid: pid::INIT,
+        tgid: pid::INIT,
+        comm: b"init",
+        kind: thread::Kind::User,
+        policy: Policy::Other,
+        nice: 0,
+        affinity: CpuMask::ALL,
+        control: None,
+    }
+    .ext()?;
+    if let Some(b) = payload {
+        ext.thread.set_payload(b).map_err(|_| Errno::EBUSY)?;
+    }
+    let t = Task::new(entry, ext).ok_or(Errno::ENOMEM)?;
+    p.attach(&t);
+    Ok(t)
+}
+
+/// Starts PID 2, which makes all other kernel threads.
+pub fn start_kthreadd() -> Result<()> {
+    kthreadd::start()
+}
+
+/// Starts this room's other kernel threads and registers its files and cards. In a task, when all processors are
+/// up.
+pub fn start_daemons() -> Result<()> {
+    rcu_sched::start()?;
+    ksoftirqd::start()?;
+    stat::init()?;
+    for card in [&swapper::CARD, &kthreadd::CARD, &ksoftirqd::CARD, &rcu_sched::CARD] {
+        base::daemon::register(card)?;
+    }
+    Ok(())
+}

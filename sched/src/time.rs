@@ -1,0 +1,130 @@
+//! Clocks, and sleeping until one of them reaches a point.
+
+use frame::{
+    atomic::{AtomicI64, Ordering},
+    sync::{Interrupted, LockClass, SpinLock, WaitQueue, once::Once},
+    task::{State, Work},
+};
+
+use crate::thread::Ext;
+pub use crate::timer::{NEVER, Timer, TimerWheel};
+
+/// Added to the monotonic clock it gives the real-time clock.
+static REALTIME_OFFSET: AtomicI64 = AtomicI64::new(0);
+static SETTING: LockClass = LockClass::new("realtime_offset");
+/// Whoever moves the clock holds it, so that the last to store is also the last to tell.
+static SETTER: SpinLock<()> = SpinLock::new(&SETTING, ());
+static ON_SET: Once<fn(i64)> = Once::new();
+
+/// Nanoseconds since boot: `CLOCK_MONOTONIC`.
+#[inline]
+pub fn now_ns() -> u64 {
+    frame::time::now_ns()
+}
+/// `CLOCK_BOOTTIME`: the same as long as the machine cannot be suspended.
+#[inline]
+pub fn boottime_ns() -> u64 {
+    frame::time::now_ns()
+}
+/// `CLOCK_REALTIME`: nanoseconds since 1970.
+#[inline]
+pub fn realtime_ns() -> u64 {
+    frame::time::now_ns().wrapping_add_signed(REALTIME_OFFSET.load(Ordering::Relaxed))
+}
+/// Real time at boot in nanoseconds, as far as is known now; in seconds it is `btime` of `/proc/stat`.
+pub fn boot_realtime_ns() -> u64 {
+    REALTIME_OFFSET.load(Ordering::Relaxed).max(0) as u64
+}
+/// Sets the real-time clock.
+pub fn set_realtime_ns(ns: u64) {
+    let _one = SETTER.lock();
+    let offset = ns.wrapping_sub(frame::time::now_ns()) as i64;
+    REALTIME_OFFSET.store(offset, Ordering::Relaxed);
+    if let Some(f) = ON_SET.get() {
+        f(offset);
+    }
+}
+/// Installs what is told the offset of the real-time clock to the monotonic one, now and whenever it is set. It must not sleep.
+pub fn on_realtime_set(f: fn(i64)) {
+    let _one = SETTER.lock();
+    ON_SET.call_once(|| f);
+    f(REALTIME_OFFSET.load(Ordering::Relaxed));
+}
+/// Takes the machine's clock over.
+pub(crate) fn init() {
+    REALTIME_OFFSET.store(frame::time::wall_clock_at_boot_ns() as i64, Ordering::Relaxed);
+}
+/// Ticks of 1/250 s since boot.
+pub fn jiffies() -> u64 {
+    frame::time::now_ns() / crate::JIFFY_NS
+}
+
+/// Whether what has to be looked at ends a wait in this state.
+fn ends(state: State, work: Work) -> bool {
+    if state.contains(State::INTERRUPTIBLE) {
+        !work.is_empty()
+    } else {
+        state.contains(State::WAKEKILL) && work.contains(Work::KILL)
+    }
+}
+
+/// Sleeps until `deadline_ns` on the monotonic clock, precisely. Wake-ups that are not for this end nothing;
+/// signals end it early if `state` lets them.
+pub fn sleep_until(deadline_ns: u64, state: State) -> Result<(), Interrupted> {
+    frame::context::might_sleep();
+    if frame::time::now_ns() >= deadline_ns {
+        return Ok(());
+    }
+    let me = frame::task::current();
+    let timer = &me.ext::<Ext>().sleep;
+    if deadline_ns < NEVER {
+        timer.arm(deadline_ns, me.arc());
+    }
+    let r = loop {
+        me.set_state(state);
+        if frame::time::now_ns() >= deadline_ns {
+            break Ok(());
+        }
+        if ends(state, me.work()) {
+            break Err(Interrupted);
+        }
+        frame::task::schedule();
+    };
+    me.set_running();
+    timer.cancel();
+    r
+}
+
+/// Sleeps for at least `ns`, whatever comes.
+pub fn sleep_ns(ns: u64) {
+    let _ = sleep_until(now_ns().saturating_add(ns), State::UNINTERRUPTIBLE);
+}
+
+/// Waits until `cond` gives something, which the queue's wakers make true. `Ok(None)`: the deadline came first;
+/// `None` as deadline waits for ever. `cond` is asked once more after the deadline has passed.
+pub fn wait_timeout<R>(
+    queue: &WaitQueue,
+    state: State,
+    deadline_ns: Option<u64>,
+    mut cond: impl FnMut() -> Option<R>,
+) -> Result<Option<R>, Interrupted> {
+    frame::context::might_sleep();
+    if let Some(r) = cond() {
+        return Ok(Some(r));
+    }
+    let Some(deadline) = deadline_ns.filter(|&d| d < NEVER) else {
+        return queue.wait_as(state, cond).map(Some);
+    };
+    if now_ns() >= deadline {
+        return Ok(None);
+    }
+    let me = frame::task::current();
+    let timer = &me.ext::<Ext>().sleep;
+    timer.arm(deadline, me.arc());
+    let r = queue.wait_as(state, || match cond() {
+        Some(r) => Some(Some(r)),
+        None => (now_ns() >= deadline).then_some(None),
+    });
+    timer.cancel();
+    r
+}
