@@ -1,0 +1,57 @@
+//! What a terminal needs to know of processes. Processes live in a room above, which installs a [`JobControl`].
+
+use alloc::sync::Arc;
+
+use frame::sync::once::Once;
+
+use super::Tty;
+
+/// Signal numbers that terminals send (`signal(7)`, x86-64).
+pub mod sig {
+    pub const HUP: i32 = 1;
+    pub const INT: i32 = 2;
+    pub const QUIT: i32 = 3;
+    pub const CONT: i32 = 18;
+    pub const TSTP: i32 = 20;
+    pub const TTIN: i32 = 21;
+    pub const TTOU: i32 = 22;
+    pub const WINCH: i32 = 28;
+}
+
+/// The identities of the calling process that job control compares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    pub group: u32,
+    pub session: u32,
+    pub leads_session: bool,
+    pub is_privileged: bool,
+}
+
+/// Questions about processes, answered by the room above. Called with no lock held; may sleep.
+pub trait JobControl: Sync {
+    /// The calling process; `None` for a kernel thread.
+    fn caller(&self) -> Option<Caller>;
+    /// Sends a signal to every process of a group.
+    fn signal_group(&self, group: u32, signal: i32);
+    /// True if the calling thread ignores or blocks the signal.
+    fn caller_ignores(&self, signal: i32) -> bool;
+    /// True if nobody outside the group but inside its session could continue it (POSIX: orphaned process group).
+    fn is_orphaned(&self, group: u32) -> bool;
+    /// The session of a process group, if the group exists.
+    fn session_of(&self, group: u32) -> Option<u32>;
+    /// The controlling terminal of the caller's session.
+    fn session_tty(&self) -> Option<Arc<Tty>>;
+    /// Gives a session its controlling terminal, or takes it away.
+    fn set_session_tty(&self, session: u32, tty: Option<Arc<Tty>>);
+}
+
+static JOBS: Once<&'static dyn JobControl> = Once::new();
+
+/// Installs the answers.
+pub fn install(j: &'static dyn JobControl) {
+    JOBS.call_once(|| j);
+}
+/// The answers; `None` before there are processes.
+pub(super) fn jobs() -> Option<&'static dyn JobControl> {
+    JOBS.get().copied()
+}
