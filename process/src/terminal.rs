@@ -1,0 +1,95 @@
+//! What terminals ask of processes: groups, sessions, and each session's controlling terminal.
+//!
+//! A session's terminal is kept by session number; its entry goes when the session's leader ends or the terminal is given
+//! up. `Process::tty_nr` of the session's processes follows it.
+
+use alloc::{collections::BTreeMap, sync::Arc};
+
+use base::cred::cap;
+use drivers::tty::{
+    Tty,
+    job::{self, Caller, JobControl},
+};
+use frame::{
+    atomic::Ordering::Relaxed,
+    sync::{LockClass, SpinLock},
+};
+
+use crate::{
+    process::{Process, try_current},
+    signal::{SigInfo, action::SIG_IGN, send},
+    tree::TREE,
+};
+
+static CLASS: LockClass = LockClass::new("session_ttys");
+static TTYS: SpinLock<BTreeMap<u32, Arc<Tty>>> = SpinLock::new(&CLASS, BTreeMap::new());
+
+struct Jobs;
+
+/// Installs the answers.
+pub(crate) fn init() {
+    job::install(&Jobs);
+    crate::exit::install_leave_tty(leave);
+}
+
+/// The leader of a session ends.
+fn leave(leader: &Arc<Process>) {
+    let tty = TTYS.lock().get(&leader.pid()).cloned();
+    if let Some(t) = tty {
+        t.release_session(leader.pid(), true);
+    }
+}
+
+/// The foreground group of a process's terminal: `tpgid` of `/proc/PID/stat`.
+pub(crate) fn foreground(p: &Process) -> Option<u32> {
+    let session = TREE.lock().get(p.pid())?.sid;
+    let tty = TTYS.lock().get(&session).cloned();
+    tty?.foreground()
+}
+
+impl JobControl for Jobs {
+    fn caller(&self) -> Option<Caller> {
+        let me = try_current()?;
+        let pid = me.process.pid();
+        let (group, session) = {
+            let tree = TREE.lock();
+            let n = tree.get(pid)?;
+            (n.pgid, n.sid)
+        };
+        Some(Caller {
+            group,
+            session,
+            leads_session: session == pid,
+            is_privileged: me.cred().has_cap(cap::SYS_ADMIN),
+        })
+    }
+    fn signal_group(&self, group: u32, signal: i32) {
+        send::send_group(group, &SigInfo::kernel(signal as u32));
+    }
+    fn caller_ignores(&self, signal: i32) -> bool {
+        let Some(me) = try_current() else { return true };
+        let sig = signal as u32;
+        me.blocked().contains(sig) || me.process.sig.lock().action(sig).handler == SIG_IGN
+    }
+    fn is_orphaned(&self, group: u32) -> bool {
+        TREE.lock().is_orphaned(group, None)
+    }
+    fn session_of(&self, group: u32) -> Option<u32> {
+        let tree = TREE.lock();
+        tree.group(group).next().map(|(_, n)| n.sid)
+    }
+    fn session_tty(&self) -> Option<Arc<Tty>> {
+        let session = self.caller()?.session;
+        TTYS.lock().get(&session).cloned()
+    }
+    fn set_session_tty(&self, session: u32, tty: Option<Arc<Tty>>) {
+        let nr = tty.as_ref().map_or(0, |t| t.num.encode() as u32);
+        let old = match tty {
+            Some(t) => TTYS.lock().insert(session, t),
+            None => TTYS.lock().remove(&session),
+        };
+        drop(old);
+        let tree = TREE.lock();
+        tree.iter().filter(|(_, n)| n.sid == session).for_each(|(_, n)| n.what.tty_nr.store(nr, Relaxed));
+    }
+}
