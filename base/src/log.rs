@@ -2,7 +2,7 @@
 //!
 //! `pr_info!` and its kin may be called from any context but an NMI: a record is formatted into a stack buffer and
 //! copied into the ring under an interrupt-safe lock. Levels at or below the console level also go to the console, by
-//! way of whichever console is installed. Readers that wait are woken by `klog_tick` in a context where waking is
+//! way of `frame::console`. Readers that wait are woken by `klog_tick` in a context where waking is
 //! allowed, so that the log may be written with run-queue locks held.
 //!
 //! Formats are Linux's: `Documentation/ABI/testing/dev-kmsg`, `syslog(2)`.
@@ -12,7 +12,7 @@ use core::fmt::{self, Write};
 
 use frame::{
     atomic::{AtomicBool, AtomicU32, Ordering},
-    sync::{LockClass, SpinLockIrq, WaitQueue, once::Once},
+    sync::{LockClass, SpinLockIrq, WaitQueue},
 };
 
 /// Severity, as in `syslog(3)`.
@@ -61,12 +61,6 @@ pub static WAITERS: WaitQueue = WaitQueue::new();
 static NEWS: AtomicBool = AtomicBool::new(false);
 /// Messages with a level below this go to the console. Linux's default 7; `quiet` makes it 4, `loglevel=` anything.
 pub static CONSOLE_LEVEL: AtomicU32 = AtomicU32::new(7);
-static CONSOLE: Once<fn(&[u8])> = Once::new();
-
-/// Installs where the console's text goes (already ended by `\n`); until then it goes to `frame::console`.
-pub fn install_console(f: fn(&[u8])) {
-    CONSOLE.call_once(|| f);
-}
 
 /// Reads the boot parameters that concern the log: `quiet`, `debug`, `loglevel=N`.
 pub fn init() {
@@ -153,15 +147,13 @@ fn append(priority: u32, text: &str) {
 fn to_console(ts_ns: u64, text: &str) {
     let mut line = Line { buf: [0; MAX_TEXT], len: 0 };
     let _ = writeln!(line, "[{:5}.{:06}] {text}", ts_ns / 1_000_000_000, ts_ns % 1_000_000_000 / 1000);
-    match CONSOLE.get() {
-        Some(f) => f(&line.buf[..line.len]),
-        None => frame::console::write(&line.buf[..line.len]),
-    }
+    frame::console::write(&line.buf[..line.len]);
 }
 
-/// Wakes those who wait for records, if there are new ones. The timer softirq calls it.
+/// Wakes those who wait for records, if there are new ones. Each processor calls it before it idles: a record may be written
+/// where waking is not allowed, and whoever writes one comes by there afterwards.
 pub fn klog_tick() {
-    if NEWS.swap(false, Ordering::AcqRel) {
+    if NEWS.load(Ordering::Acquire) && NEWS.swap(false, Ordering::AcqRel) {
         WAITERS.wake_all();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Output goes into a ring that the transmitter-empty interrupt drains, 16 bytes at a time (the depth of a 16550's
 //! FIFO). Received bytes go into another ring, and the terminal's thread takes them through the line discipline. The
-//! kernel's own messages bypass the rings: they are polled out, so that they appear even if nothing else works.
+//! kernel's own messages bypass the rings: `frame::console` polls them out, so that they appear even if nothing else works.
 //!
 //! Registers: National Semiconductor PC16550D data sheet.
 
@@ -159,18 +159,6 @@ impl Serial {
             p.io.write8(reg::IER, want);
         }
         p.tx.len() <= TX_RING / 2
-    }
-
-    /// The kernel's own messages: polled, past the rings, newline as carriage return and newline.
-    pub fn write_polled(&self, text: &[u8]) {
-        let p = self.port.lock();
-        for &b in text {
-            if b == b'\n' {
-                frame::console::write(b"\r");
-            }
-            frame::console::write(&[b]);
-        }
-        drop(p);
     }
 
     /// Line of `/proc/tty/driver/serial`.

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 use base::{Result, pr_info, pr_notice};
 
@@ -40,6 +40,7 @@ fn try_start_rooms() -> Result<()> {
     let root = fs::init()?;
     fs::start_daemons()?;
     process::init()?;
+    process::init::set_arguments(base::params::params().init_args.clone(), Vec::new());
     abi::init();
     drivers::init()?;
     fs::initramfs::populate_rootfs(&root);

@@ -87,6 +87,7 @@ pub fn cpu_idle() -> ! {
     // To the scheduler this task was "running" so far: from now on it says that the processor is idle.
     frame::task::schedule();
     loop {
+        base::log::klog_tick();
         cpu::idle();
     }
 }

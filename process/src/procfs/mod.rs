@@ -3,7 +3,7 @@
 //! Kernel threads appear with what they have: no memory, no program, no open files. Where reading needs the right to look into
 //! the process (`ptrace(2)`, access mode checks), [`may_read`] decides: the same user, or `CAP_SYS_PTRACE`.
 //!
-//! Not here, since nothing is behind them: `cgroup`, `loginuid`, `sessionid`, `ns/`, `smaps`, `syscall`, `stack`.
+//! Not here, since nothing is behind them: `cgroup`, `loginuid`, `sessionid`, `ns/`, `smaps`, `syscall`, `stack`, `wchan`.
 
 mod fds;
 mod memory;
@@ -49,7 +49,6 @@ pub static ENTRIES: &[Entry] = &[
     file("maps", 0o444, memory::maps),
     file("smaps_rollup", 0o444, memory::smaps_rollup),
     file("limits", 0o444, limits),
-    file("wchan", 0o444, wchan),
     file("oom_score", 0o444, oom_score),
     knob("oom_score_adj", oom_score_adj, set_oom_score_adj),
     file("mounts", 0o444, mounts),
@@ -155,11 +154,6 @@ fn limits(t: &TaskRef, out: &mut Out) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Linux prints the function that the task sleeps in, 0 for none. Functions have no names here at run time.
-fn wchan(_t: &TaskRef, out: &mut Out) -> Result<()> {
-    out.push(b"0")
 }
 
 fn oom_score(t: &TaskRef, out: &mut Out) -> Result<()> {
