@@ -30,16 +30,19 @@ impl Early {
         if start >= end {
             return;
         }
-        // Extending a neighbour keeps the list short: what is freed soon after it was allocated fits back.
-        for r in &mut self.ranges[..self.used] {
-            if r.1 == start {
-                r.1 = end;
+        // Joining with both neighbours keeps the list short and the ranges long: what is freed in any order becomes whole again.
+        let before = self.ranges[..self.used].iter().position(|r| r.1 == start);
+        let after = self.ranges[..self.used].iter().position(|r| r.0 == end);
+        match (before, after) {
+            (Some(b), Some(a)) => {
+                self.ranges[b].1 = self.ranges[a].1;
+                self.used -= 1;
+                self.ranges[a] = self.ranges[self.used];
                 return;
             }
-            if r.0 == end {
-                r.0 = start;
-                return;
-            }
+            (Some(b), None) => return self.ranges[b].1 = end,
+            (None, Some(a)) => return self.ranges[a].0 = start,
+            (None, None) => {}
         }
         if self.used == MAX_RANGES {
             self.lost += end - start;
