@@ -7,7 +7,9 @@
 //! | a page is added | never | `tree`; one added meanwhile by a fault wins | `tree`; the same |
 //! | pages go | | size first, then `tree`, then the mappings | beyond the size: `ENXIO` |
 //!
-//! A page is filled before it is entered, so nobody sees what it held before.
+//! A page is filled before it is entered, so nobody sees what it held before. A fault enters its page only if, under `tree`, the
+//! file still reaches there: truncation stores the size before it takes `tree`, so none stays behind beyond the end. What a
+//! fault found before and maps after that goes with the mappings: it holds the address space from look-up to mapping.
 
 use alloc::{
     sync::{Arc, Weak},
@@ -37,6 +39,15 @@ static PLACE_CLASS: LockClass = LockClass::new("tmpfs_place");
 const PAGE: u64 = PAGE_SIZE as u64;
 /// So many pages are taken out of the tree in one go, so that the lock is never held long.
 const BATCH: usize = 64;
+
+/// Who adds a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// A system call, which holds `io_lock` and may go beyond the end.
+    Call,
+    /// A page fault, which races with truncation.
+    Fault,
+}
 
 /// The contents of a file. Mappings share it with the inode.
 pub(super) struct Pages {
@@ -77,11 +88,17 @@ impl Pages {
             Errno::ENOMEM
         })
     }
-    /// Enters a paid-for page. If there is one already, that one is returned and the new one given up.
-    fn enter(&self, index: u64, page: PageRef) -> Result<Option<PageRef>> {
+    /// True if the file reaches into page `index`.
+    fn reaches(&self, index: u64) -> bool {
+        index < self.size.load(Acquire).div_ceil(PAGE)
+    }
+    /// Enters a paid-for page. If there is one already, that one is returned and the new one given up. A fault's page must lie
+    /// within the file: ENXIO.
+    fn enter(&self, index: u64, page: PageRef, by: By) -> Result<Option<PageRef>> {
         let mut t = self.tree.lock();
         let found = match t.get(index) {
             Some(p) => Ok(Some(p)),
+            None if by == By::Fault && !self.reaches(index) => Err(Errno::ENXIO),
             None => {
                 mm::enter_shmem(&page, index);
                 t.insert(index, page).map(|_| None).map_err(|_| {
@@ -97,12 +114,12 @@ impl Pages {
         found
     }
     /// The page at `index`, made of zeros if there is none.
-    fn get_or_zero(&self, index: u64) -> Result<PageRef> {
+    fn get_or_zero(&self, index: u64, by: By) -> Result<PageRef> {
         if let Some(p) = self.get(index) {
             return Ok(p);
         }
         let fresh = self.new_page(AllocFlags::ZERO)?;
-        Ok(self.enter(index, fresh.clone())?.unwrap_or(fresh))
+        Ok(self.enter(index, fresh.clone(), by)?.unwrap_or(fresh))
     }
     /// Removes the pages `range`.
     fn remove(&self, range: Range<u64>) {
@@ -209,10 +226,10 @@ impl Drop for Pages {
 
 impl MapObject for Pages {
     fn page(&self, index: u64, _write: bool) -> Result<PageRef> {
-        if index >= self.size.load(Acquire).div_ceil(PAGE) {
+        if !self.reaches(index) {
             return Err(Errno::ENXIO);
         }
-        self.get_or_zero(index)
+        self.get_or_zero(index, By::Fault)
     }
     fn size(&self) -> u64 {
         self.size.load(Acquire)
@@ -377,7 +394,7 @@ impl FileOps for TmpFile {
             if pages.tree.lock().contains(i) {
                 continue;
             }
-            result = pages.get_or_zero(i).map(drop);
+            result = pages.get_or_zero(i, By::Call).map(drop);
             if result.is_err() {
                 break;
             }
@@ -425,7 +442,7 @@ impl Pages {
         };
         page.zero_range(0, in_page);
         page.zero_range(in_page + n, PAGE_SIZE - in_page - n);
-        if let Some(there) = self.enter(index, page.clone())? {
+        if let Some(there) = self.enter(index, page.clone(), By::Call)? {
             // A fault entered one meanwhile: the bytes go there.
             let mut buf = [0; 256];
             let mut k = 0;
