@@ -217,7 +217,10 @@ impl KthreadHandle {
     }
     /// Asks it to end, and waits for what its function returns: −EINTR if it never ran.
     pub fn stop(&self) -> i32 {
-        base::trace!(trace::sched_kthread_stop { comm: trace::comm(thread(&self.task)), pid: self.pid() as i32 });
+        base::trace!(trace::sched_kthread_stop {
+            comm: trace::comm(thread(&self.task)),
+            pid: self.pid() as i32
+        });
         self.ask(STOP);
         self.task.start();
         self.control.changed.wait(|| self.has_exited().then_some(()));
@@ -286,16 +289,8 @@ pub(crate) fn main(control: Arc<Control>, body: Body) {
 
 fn exit(c: &Control, code: i32) {
     let me = crate::me();
-    base::trace!(trace::sched_process_exit {
-        comm: trace::comm(&me),
-        pid: me.pid() as i32,
-        prio: me.prio()
-    });
-    base::trace!(trace::sched_process_free {
-        comm: trace::comm(&me),
-        pid: me.pid() as i32,
-        prio: me.prio()
-    });
+    base::trace!(trace::sched_process_exit { comm: trace::comm(&me), pid: me.pid() as i32, prio: me.prio() });
+    base::trace!(trace::sched_process_free { comm: trace::comm(&me), pid: me.pid() as i32, prio: me.prio() });
     pid::release(crate::me().pid());
     c.result.call_once(|| code);
     c.flags.fetch_or(EXITED, Ordering::SeqCst);

@@ -20,16 +20,8 @@ use crate::{
 };
 
 /// `prev_state` of `sched_switch`: Linux's report states, with the bit that says "preempted".
-const STATE_NAMES: &[(u64, &str)] = &[
-    (0x01, "S"),
-    (0x02, "D"),
-    (0x04, "T"),
-    (0x08, "t"),
-    (0x10, "X"),
-    (0x20, "Z"),
-    (0x40, "P"),
-    (0x80, "I"),
-];
+const STATE_NAMES: &[(u64, &str)] =
+    &[(0x01, "S"), (0x02, "D"), (0x04, "T"), (0x08, "t"), (0x10, "X"), (0x20, "Z"), (0x40, "P"), (0x80, "I")];
 const REPORT: u64 = 0xff;
 const PREEMPTED: i64 = 0x100;
 
@@ -373,8 +365,11 @@ pub fn padded(name: &[u8]) -> [u8; COMM_LEN] {
 /// What `sched_switch` says of how the task before it stopped running.
 pub(crate) fn state(slept: Option<State>, preempted: bool) -> i64 {
     let Some(s) = slept else { return if preempted { PREEMPTED } else { 0 } };
-    const PLAIN: State =
-        State::INTERRUPTIBLE.union(State::UNINTERRUPTIBLE).union(State::STOPPED).union(State::TRACED).union(State::PARKED);
+    const PLAIN: State = State::INTERRUPTIBLE
+        .union(State::UNINTERRUPTIBLE)
+        .union(State::STOPPED)
+        .union(State::TRACED)
+        .union(State::PARKED);
     if s.contains(State::IDLE) {
         0x80
     } else if s.contains(State::DEAD) {
@@ -427,7 +422,12 @@ pub(crate) fn runtime(q: &RunQueue<Payload>, now: u64) {
 
 /// The last part of a path of Rust names that is a name: what a closure is called after.
 pub(crate) fn short_name(full: &'static str) -> &'static str {
-    full.split('<').next().unwrap_or(full).rsplit("::").find(|p| !p.starts_with('{') && !p.is_empty()).unwrap_or(full)
+    full.split('<')
+        .next()
+        .unwrap_or(full)
+        .rsplit("::")
+        .find(|p| !p.starts_with('{') && !p.is_empty())
+        .unwrap_or(full)
 }
 
 #[cfg(test)]
