@@ -16,6 +16,7 @@
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
+//! | trace events | [`trace`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
 //!
 //! # Order of start-up
@@ -52,6 +53,7 @@ pub mod swapper;
 mod thread;
 pub mod time;
 mod timer;
+pub mod trace;
 pub mod tree;
 pub mod weights;
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     process::{Process, Signals, ThreadData, current, data, try_current},
+    trace::{self, Sent},
     tree::TREE,
 };
 
@@ -175,10 +176,17 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
     let mut s = p.sig.lock();
     let target = to.or(s.leader.as_ref()).cloned();
     let Some(d) = target.as_ref().and_then(|t| data(t)) else { return Err(Errno::ESRCH) };
+    let note = |what| {
+        if let Some(t) = &target {
+            trace::generated(&info, t, to.is_none(), what);
+        }
+    };
     if !prepare(p, &mut s, d.blocked(), sig, force) {
+        note(Sent::Ignored);
         return Ok(());
     }
     if sig >= set::RTMIN && info.code != SI_USER && s.shared.queued() as u64 >= limit {
+        note(Sent::Overflow);
         return Err(Errno::EAGAIN);
     }
     let bare = sig == KILL;
@@ -187,14 +195,16 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
             q.add_bare(sig);
             super::pending::Added::Bare
         } else {
-            q.add(info)
+            q.add(info.clone())
         }
     };
     let added = match to {
         Some(_) => add(&mut d.pending.lock()),
         None => add(&mut s.shared),
     };
-    if added != super::pending::Added::Merged {
+    let merged = added == super::pending::Added::Merged;
+    note(if merged { Sent::AlreadyPending } else { Sent::Delivered });
+    if !merged {
         complete(&mut s, sig, to);
     }
     drop(s);
@@ -247,6 +257,7 @@ pub fn force(info: SigInfo) {
         if s.action(sig).handler == super::action::SIG_DFL {
             s.unkillable = false;
         }
+        trace::generated(&info, &task, false, Sent::Delivered);
         me.pending.lock().add(info);
         recalc(&me, &task, &s);
     }
