@@ -133,6 +133,24 @@ struct UnixSock {
     ino: AtomicU64,
 }
 
+/// Deliberate faults, which simulations must find.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nobody is told that the other side has closed.
+    SilentClose = 1,
+    /// The collector takes sockets that programs hold for garbage.
+    GreedyCollector = 2,
+}
+static FAULT: AtomicU32 = AtomicU32::new(0);
+
+/// Makes this kernel wrong, for tests.
+pub fn inject(f: Fault) {
+    FAULT.store(f as u32, SeqCst);
+}
+fn has_fault(f: Fault) -> bool {
+    FAULT.load(Relaxed) == f as u32
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// All sockets, for `/proc/net/unix`.
@@ -260,7 +278,9 @@ impl UnixSock {
                 p.opt.set_error(Errno::ECONNRESET);
             }
             p.shutdown.fetch_or(shut::BOTH, SeqCst);
-            p.wake_everyone();
+            if !has_fault(Fault::SilentClose) {
+                p.wake_everyone();
+            }
         }
         self.wake_everyone();
         self.wake_senders();
