@@ -290,11 +290,8 @@ fn do_sendmsg(f: &File, at: usize, flags: u32) -> Ret {
     if h.controllen > knobs::OPTMEM_MAX.load(Relaxed) as u64 {
         return Err(Errno::ENOBUFS);
     }
-    let control = if h.control == 0 || h.controllen == 0 {
-        Vec::new()
-    } else {
-        bytes(h.control as usize, h.controllen as usize)?
-    };
+    let control =
+        if h.controllen == 0 { Vec::new() } else { bytes(h.control as usize, h.controllen as usize)? };
     let name = addr.as_ref().map(Addr::as_slice);
     let m = SendMsg { flags, nonblock: waits_not(f, flags), name, control: &control };
     send(s, &m, &mut IoSrc::user_vec(&iov))

@@ -214,7 +214,7 @@ static void proc(void) {
     struct sockaddr_un a; socklen_t l = abst(&a, "shown"); int s = sock(SOCK_STREAM); bind(s, (void *)&a, l); listen(s, 3); char line[300]; FILE *f = fopen("/proc/net/unix", "r"); struct stat st; fstat(s, &st); fgets(line, sizeof line, f); SAY("%s", line);
     while (fgets(line, sizeof line, f)) if (strstr(line, "@shown")) { unsigned long num, ino; unsigned ref, pr, fl, ty, stt; char nm[100]; int k = sscanf(line, "%lx: %X %X %X %X %X %lu %s", &num, &ref, &pr, &fl, &ty, &stt, &ino, nm); SAY("%d fields: ref %u %u %x %u %u ino %d %s\n", k, ref, pr, fl, ty, stt, ino == st.st_ino, nm); }
     fclose(f); char *k[] = { "unix/max_dgram_qlen", "core/rmem_default", "core/rmem_max", "core/wmem_default", "core/wmem_max", "core/somaxconn", "core/optmem_max" };
-    for (int i = 0; i < 7; i++) { char p[80]; sprintf(p, "/proc/sys/net/%s", k[i]); int fd = open(p, O_RDWR), n = read(fd, line, 100); SAY("%s: %.*s", k[i], n, line); R("write x", write(fd, "x", 1)); R("write 1", write(fd, "1", 1)); R("write back", pwrite(fd, line, n, 0)); close(fd); }
+    for (int i = 0; i < 7; i++) { char p[80]; sprintf(p, "/proc/sys/net/%s", k[i]); int fd = open(p, O_RDWR), n = read(fd, line, 100); SAY("%s: %.*s", k[i], n, line); R("write x", pwrite(fd, "x", 1, 0)); R("write 1", pwrite(fd, "1", 1, 0)); R("write back", pwrite(fd, line, n, 0)); close(fd); }
     l = readlink("/proc/net", line, 99); SAY("%.*s\n", (int)l, line);
 }
 static void netlink(void) {

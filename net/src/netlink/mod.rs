@@ -340,6 +340,10 @@ impl Socket for Handle {
     }
     fn bind(&self, addr: &[u8]) -> Result<()> {
         let d = parse(addr)?;
+        let port = self.0.port.load(SeqCst);
+        if port != 0 && port != d.port {
+            return Err(Errno::EINVAL);
+        }
         // Everybody may listen to uevents.
         self.0.take_port(d.port)?;
         self.0.groups.store(d.groups, SeqCst);

@@ -142,10 +142,10 @@ impl UnixSock {
             (None, _) => false,
         };
         if let Some(o) = old.filter(|_| changed) {
-            // What came from it does not count any more; and if it was connected with this one, it learns.
-            self.purge(None);
+            // What came from it does not count any more; and if it was connected with this one, it learns that something was lost.
+            let lost = self.purge(None);
             self.wake_senders();
-            if !o.is_dead() && o.is_peer(self) {
+            if lost && !o.is_dead() && o.is_peer(self) {
                 o.opt.set_error(Errno::ECONNRESET);
                 o.wake_everyone();
             }

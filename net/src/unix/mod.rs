@@ -291,13 +291,14 @@ impl UnixSock {
         drop(path);
         gc::collect();
     }
-    /// Throws the queue away; its senders have room again.
-    fn purge(&self, peer: Option<&Arc<UnixSock>>) {
+    /// Throws the queue away; its senders have room again. False if it was empty.
+    fn purge(&self, peer: Option<&Arc<UnixSock>>) -> bool {
         let old = {
             let mut rx = self.rx.lock();
             self.queued.store(0, SeqCst);
             core::mem::replace(&mut *rx, Queue::new())
         };
+        let any = old.len() > 0;
         let mut files = Vec::new();
         for m in old.into_messages() {
             if let Some(s) = m.from.as_ref().or(peer) {
@@ -306,6 +307,7 @@ impl UnixSock {
             files.extend(m.extra.and_then(|e| e.files));
         }
         inflight::let_go(files);
+        any
     }
 }
 
@@ -479,8 +481,8 @@ pub(crate) fn show(out: &mut Out) -> Result<()> {
             (false, false) => 4,
         };
         let flags = if phase == Phase::Listen { ACCEPTS } else { 0 };
-        // References as Linux counts them: less than ours, which include this list's.
-        let refs = Arc::strong_count(s) - 1;
+        // This list's stands for one that Linux has and this does not.
+        let refs = Arc::strong_count(s);
         // In the place of the address, which programs must not know, a number that tells sockets apart.
         write!(
             out,

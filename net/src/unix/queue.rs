@@ -128,8 +128,6 @@ fn put_pages(pages: &[PageRef], at: usize, n: usize, dst: &mut IoDst<'_>) -> Res
 /// Linux's bookkeeping for a buffer: the descriptor (`struct sk_buff`) and the shared part behind the bytes.
 const SKB: usize = 256;
 const SHARED: usize = 320;
-/// Blocks of up to this size come from a cache of their own (`SKB_SMALL_HEAD_CACHE_SIZE`).
-const SMALL_HEAD: usize = 704;
 /// What is not in pages: of a stream message as much as fits into one page, of a datagram into four.
 const STREAM_HEAD: usize = PAGE_SIZE - SHARED;
 const DGRAM_HEAD: usize = 4 * PAGE_SIZE - SHARED;
@@ -141,7 +139,7 @@ fn truesize(kind: Kind, len: usize) -> u32 {
     let most = if kind == Kind::Stream { STREAM_HEAD } else { DGRAM_HEAD };
     let in_pages = len.saturating_sub(most).next_multiple_of(PAGE_SIZE).min(len);
     let head = (len - in_pages).next_multiple_of(64) + SHARED;
-    let head = if head <= SMALL_HEAD { SMALL_HEAD } else { head.next_power_of_two() };
+    let head = head.next_power_of_two();
     (head + in_pages.next_multiple_of(PAGE_SIZE) + SKB) as u32
 }
 
@@ -193,13 +191,13 @@ mod tests {
 
     #[test]
     fn charges_are_linux_s() {
-        let small = (SMALL_HEAD + SKB) as u32;
-        assert_eq!(truesize(Kind::Stream, 1), small);
-        assert_eq!(truesize(Kind::Dgram, 384), small);
-        assert_eq!(truesize(Kind::Stream, 385), 1024 + 256);
-        assert_eq!(truesize(Kind::Stream, 3776), 4096 + 256);
+        // As `SIOCOUTQ` shows them there.
+        for (len, want) in [(1, 768), (100, 768), (385, 1280), (1000, 2304), (3000, 4352), (3776, 4352)] {
+            assert_eq!(truesize(Kind::Stream, len), want, "{len}");
+        }
         // The rest beyond one page goes into pages, and with it what makes them whole.
-        assert_eq!(truesize(Kind::Stream, 3777), SMALL_HEAD as u32 + 4096 + 256);
+        assert_eq!(truesize(Kind::Stream, 4096), 512 + 4096 + 256);
+        assert_eq!(truesize(Kind::Stream, 10_000), 4096 + 8192 + 256);
         assert_eq!(truesize(Kind::Dgram, 16_064), 16_384 + 256);
     }
 
