@@ -123,19 +123,19 @@ pub(crate) fn write(r: &mut Regs) -> Ret {
         return Err(Errno::EBADF);
     }
     check(r.size::<1>(), r.size::<2>())?;
-    told_of_pipe(f.write(&mut IoSrc::user(r.size::<1>(), r.size::<2>())))
+    told_of_pipe(&f, f.write(&mut IoSrc::user(r.size::<1>(), r.size::<2>())))
 }
 
 /// Who writes where nobody reads gets `SIGPIPE`.
 #[inline]
-fn told_of_pipe(r: Ret) -> Ret {
-    if r == Err(Errno::EPIPE) {
+fn told_of_pipe(f: &File, r: Ret) -> Ret {
+    if r == Err(Errno::EPIPE) && net::socket::raises_sigpipe(f) {
         tell_of_pipe()?;
     }
     r
 }
 #[cold]
-fn tell_of_pipe() -> Result<()> {
+pub(crate) fn tell_of_pipe() -> Result<()> {
     let me = current();
     let why = process::signal::SigInfo::user(process::signal::set::PIPE, 0, me.process.pid(), me.cred().uid);
     process::signal::send_thread(&me.task_ref(), why, process::signal::send::Force::No)
@@ -155,7 +155,7 @@ pub(crate) fn pwrite64(r: &mut Regs) -> Ret {
     let off = offset(r.long::<3>())?;
     let f = file(r.int::<0>())?;
     check(r.size::<1>(), r.size::<2>())?;
-    told_of_pipe(f.pwrite(off, &mut IoSrc::user(r.size::<1>(), r.size::<2>())))
+    told_of_pipe(&f, f.pwrite(off, &mut IoSrc::user(r.size::<1>(), r.size::<2>())))
 }
 pub(crate) fn readv(r: &mut Regs) -> Ret {
     let f = file(r.int::<0>())?;
@@ -165,7 +165,7 @@ pub(crate) fn readv(r: &mut Regs) -> Ret {
 pub(crate) fn writev(r: &mut Regs) -> Ret {
     let f = file(r.int::<0>())?;
     let v = IoVecs::get(r.size::<1>(), r.size::<2>())?;
-    told_of_pipe(f.write(&mut IoSrc::user_vec(&v)))
+    told_of_pipe(&f, f.write(&mut IoSrc::user_vec(&v)))
 }
 pub(crate) fn preadv(r: &mut Regs) -> Ret {
     let off = offset(r.long::<3>())?;
@@ -177,7 +177,7 @@ pub(crate) fn pwritev(r: &mut Regs) -> Ret {
     let off = offset(r.long::<3>())?;
     let f = file(r.int::<0>())?;
     let v = IoVecs::get(r.size::<1>(), r.size::<2>())?;
-    told_of_pipe(f.pwrite(off, &mut IoSrc::user_vec(&v)))
+    told_of_pipe(&f, f.pwrite(off, &mut IoSrc::user_vec(&v)))
 }
 
 /// The flags of `preadv2` and `pwritev2` that are hints (`RWF_HIPRI`), or that hold anyway where nothing is ever written behind
@@ -449,7 +449,7 @@ pub(crate) fn sendfile(r: &mut Regs) -> Ret {
     }
     let sent = vfs::copy::sendfile(&out, &input, start, count);
     if sent == Err(Errno::EPIPE) {
-        return told_of_pipe(Err(Errno::EPIPE));
+        return told_of_pipe(&out, Err(Errno::EPIPE));
     }
     let (n, end) = sent?;
     if let Some(at) = at {

@@ -16,6 +16,7 @@
 //! | `time`, `sched` | clocks and timers; policies and affinity |
 //! | `ids` | users, groups, process numbers, limits, usage |
 //! | `signals`, `tasks` | signals; `clone`, `exec`, `wait`, futexes |
+//! | `sockets` | sockets and their messages |
 //! | `misc` | names of the system, log, random numbers, reboot |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -31,11 +32,13 @@ mod names;
 mod poll;
 mod sched;
 mod signals;
+mod sockets;
 pub mod table;
 mod tasks;
 mod time;
 
 /// Gives the user loop its table. Called once, before the first user program.
 pub fn init() {
+    net::caller::install(&sockets::Running);
     process::user_loop::install_calls(&table::HANDLERS);
 }

@@ -8,7 +8,7 @@ use frame::user::Regs;
 use linux_raw_sys::general as uapi;
 use process::user_loop::Handler;
 
-use crate::{args::Ret, attrs, files, ids, memory, misc, names, poll, sched, signals, tasks, time};
+use crate::{args::Ret, attrs, files, ids, memory, misc, names, poll, sched, signals, sockets, tasks, time};
 
 /// How much of a call there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,21 +128,21 @@ rows! {
     38 __NR_setitimer (time::setitimer done);
     39 __NR_getpid (ids::getpid done);
     40 __NR_sendfile (files::sendfile done);
-    41 __NR_socket (absent);
-    42 __NR_connect (absent);
-    43 __NR_accept (absent);
-    44 __NR_sendto (absent);
-    45 __NR_recvfrom (absent);
-    46 __NR_sendmsg (absent);
-    47 __NR_recvmsg (absent);
-    48 __NR_shutdown (absent);
-    49 __NR_bind (absent);
-    50 __NR_listen (absent);
-    51 __NR_getsockname (absent);
-    52 __NR_getpeername (absent);
-    53 __NR_socketpair (absent);
-    54 __NR_setsockopt (absent);
-    55 __NR_getsockopt (absent);
+    41 __NR_socket (sockets::socket "AF_UNIX, AF_NETLINK (uevents)");
+    42 __NR_connect (sockets::connect done);
+    43 __NR_accept (sockets::accept done);
+    44 __NR_sendto (sockets::sendto "no MSG_OOB");
+    45 __NR_recvfrom (sockets::recvfrom "no MSG_OOB");
+    46 __NR_sendmsg (sockets::sendmsg "no MSG_OOB");
+    47 __NR_recvmsg (sockets::recvmsg "no MSG_OOB");
+    48 __NR_shutdown (sockets::shutdown done);
+    49 __NR_bind (sockets::bind done);
+    50 __NR_listen (sockets::listen done);
+    51 __NR_getsockname (sockets::getsockname done);
+    52 __NR_getpeername (sockets::getpeername done);
+    53 __NR_socketpair (sockets::socketpair done);
+    54 __NR_setsockopt (sockets::setsockopt "no time stamps, filters, SO_PASSPIDFD");
+    55 __NR_getsockopt (sockets::getsockopt "no SO_PEERGROUPS, SO_PEERPIDFD, SO_MEMINFO");
     56 __NR_clone (tasks::clone "no name spaces, PID descriptors or ptrace");
     57 __NR_fork (tasks::fork done);
     58 __NR_vfork (tasks::vfork done);
@@ -375,7 +375,7 @@ rows! {
     285 __NR_fallocate (files::fallocate done);
     286 __NR_timerfd_settime (absent);
     287 __NR_timerfd_gettime (absent);
-    288 __NR_accept4 (absent);
+    288 __NR_accept4 (sockets::accept4 done);
     289 __NR_signalfd4 (absent);
     290 __NR_eventfd2 (poll::eventfd2 done);
     291 __NR_epoll_create1 (poll::epoll_create1 done);
@@ -386,7 +386,7 @@ rows! {
     296 __NR_pwritev (files::pwritev done);
     297 __NR_rt_tgsigqueueinfo (signals::rt_tgsigqueueinfo done);
     298 __NR_perf_event_open (absent);
-    299 __NR_recvmmsg (absent);
+    299 __NR_recvmmsg (sockets::recvmmsg "no MSG_OOB");
     300 __NR_fanotify_init (absent);
     301 __NR_fanotify_mark (absent);
     302 __NR_prlimit64 (ids::prlimit64 done);
@@ -394,7 +394,7 @@ rows! {
     304 __NR_open_by_handle_at (absent);
     305 __NR_clock_adjtime (absent);
     306 __NR_syncfs (names::syncfs done);
-    307 __NR_sendmmsg (absent);
+    307 __NR_sendmmsg (sockets::sendmmsg "no MSG_OOB");
     308 __NR_setns (absent);
     309 __NR_getcpu (sched::getcpu done);
     310 __NR_process_vm_readv (absent);

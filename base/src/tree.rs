@@ -290,6 +290,11 @@ pub fn proc() -> &'static Root {
     static ROOT: Once<Root> = Once::new();
     ROOT.call_once(Root::new)
 }
+/// What `/proc/PID/net` shows: files about the network, the same for all processes.
+pub fn net() -> &'static Root {
+    static ROOT: Once<Root> = Once::new();
+    ROOT.call_once(Root::new)
+}
 /// What `/sys` shows.
 pub fn sys() -> &'static Root {
     static ROOT: Once<Root> = Once::new();

@@ -39,6 +39,7 @@ fn try_start_rooms() -> Result<()> {
     sched::start_daemons()?;
     let root = fs::init()?;
     fs::start_daemons()?;
+    net::init()?;
     process::init()?;
     process::init::set_arguments(base::params::params().init_args.clone(), Vec::new());
     abi::init();

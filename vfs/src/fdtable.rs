@@ -108,6 +108,13 @@ impl FdTable {
         }
         Ok(n as Fd)
     }
+    /// `EMFILE` where [`Self::install`] would find no number now: for calls that must not lose what they are about to take.
+    pub fn check_room(&self, limit: u64) -> Result<()> {
+        let i = self.inner.lock();
+        let free =
+            i.slots.iter().skip(i.hint).position(Option::is_none).map_or(i.slots.len(), |n| i.hint + n);
+        if (free as u64) < limit.min(NR_OPEN) { Ok(()) } else { Err(Errno::EMFILE) }
+    }
     pub fn install(&self, file: Arc<File>, cloexec: bool, limit: u64) -> Result<Fd> {
         self.install_from(0, file, cloexec, limit)
     }

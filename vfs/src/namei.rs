@@ -74,7 +74,7 @@ fn add_name(
     path: &[u8],
     is_dir: bool,
     make: impl FnOnce(&Path, &[u8]) -> Result<Arc<Inode>>,
-) -> Result<()> {
+) -> Result<Path> {
     let parent = Walk::new(ctx, at, LookupFlags::empty()).parent(at, path)?;
     let Last::Name(name) = &parent.last else { return Err(Errno::EEXIST) };
     let name = name.as_bytes();
@@ -92,7 +92,7 @@ fn add_name(
     let _change = change?;
     may_create(dir.inode(), &ctx.cred)?;
     let made = make(dir, name)?;
-    dir.dentry.insert(name, made).map(|_| ())
+    Ok(Path { dentry: dir.dentry.insert(name, made)?, mount: dir.mount.clone() })
 }
 
 /// mkdirat(2).
@@ -102,10 +102,16 @@ pub fn mkdir(ctx: &Ctx, at: Option<&Path>, path: &[u8], mode: u32) -> Result<()>
         let new = new_inode(dir, ctx, FileType::Dir, mode & (0o777 | S_ISVTX), 0);
         dir.ops().mkdir(dir, name, &new)
     })
+    .map(|_| ())
 }
 
 /// mknodat(2). `rdev` is kernel-internal (see [`crate::types::decode_dev`]).
 pub fn mknod(ctx: &Ctx, at: Option<&Path>, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
+    make_node(ctx, at, path, mode, rdev).map(|_| ())
+}
+
+/// As [`mknod`]; gives the place of the new node, whatever its name means by now (binding a socket).
+pub fn make_node(ctx: &Ctx, at: Option<&Path>, path: &[u8], mode: u32, rdev: u64) -> Result<Path> {
     let kind = match mode & S_IFMT {
         0 => FileType::Regular,
         _ => match FileType::from_mode(mode) {
@@ -142,6 +148,7 @@ pub fn symlink(ctx: &Ctx, target: &[u8], at: Option<&Path>, path: &[u8]) -> Resu
         let new = new_inode(dir, ctx, FileType::Symlink, 0o777, 0);
         dir.ops().symlink(dir, name, target, &new)
     })
+    .map(|_| ())
 }
 
 /// linkat(2). `how`: `FOLLOW` for `AT_SYMLINK_FOLLOW`, `EMPTY` for `AT_EMPTY_PATH` (which needs `CAP_DAC_READ_SEARCH`).
@@ -172,6 +179,7 @@ pub fn link(
         inode.clear_flag(InodeFlags::LINKABLE);
         Ok(inode.clone())
     })
+    .map(|_| ())
 }
 
 /// unlinkat(2) without `AT_REMOVEDIR`.

@@ -7,6 +7,7 @@
 
 mod fds;
 mod memory;
+mod net;
 mod stat;
 mod status;
 
@@ -64,6 +65,7 @@ pub static ENTRIES: &[Entry] = &[
     link("root", root),
     dir("fd", 0o500, &fds::Fds),
     dir("fdinfo", 0o555, &fds::FdInfos),
+    dir("net", 0o555, &net::Net),
 ];
 
 /// Hands the table to procfs, and who owns a task's folder: its effective user and group; root where the task is not dumpable

@@ -1,0 +1,62 @@
+//! Which address families there are.
+
+use alloc::boxed::Box;
+
+use base::{Errno, Result};
+use frame::sync::{LockClass, RwSpinLock};
+use linux_raw_sys::net as uapi;
+
+use crate::{netlink, socket::Socket, unix};
+
+/// A new socket.
+pub type Created = Box<dyn Socket>;
+
+/// One more than the highest family of Linux 6.12 (`AF_MAX`).
+const AF_MAX: usize = 46;
+/// One more than the highest socket type (`SOCK_MAX`).
+const SOCK_MAX: u32 = 11;
+
+/// How a family makes sockets: of a type and a protocol, both still to be checked.
+#[derive(Clone, Copy)]
+pub struct Family {
+    pub create: fn(kind: u32, protocol: u32) -> Result<Created>,
+    /// Two that are connected with each other. `EOPNOTSUPP` where the family has no pairs.
+    pub pair: fn(kind: u32, protocol: u32) -> Result<(Created, Created)>,
+}
+
+static CLASS: LockClass = LockClass::new("net_families");
+static FAMILIES: RwSpinLock<[Option<Family>; AF_MAX]> = RwSpinLock::new(&CLASS, [None; AF_MAX]);
+
+/// Makes a family known. `EEXIST`; `ENOBUFS` for a number that does not exist.
+pub fn register(number: u32, family: Family) -> Result<()> {
+    let mut f = FAMILIES.write();
+    let slot = f.get_mut(number as usize).ok_or(Errno::ENOBUFS)?;
+    if slot.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    *slot = Some(family);
+    Ok(())
+}
+
+fn find(family: i32, kind: u32) -> Result<Family> {
+    let n = usize::try_from(family).ok().filter(|n| *n < AF_MAX).ok_or(Errno::EAFNOSUPPORT)?;
+    if kind >= SOCK_MAX {
+        return Err(Errno::EINVAL);
+    }
+    FAMILIES.read()[n].ok_or(Errno::EAFNOSUPPORT)
+}
+
+/// socket(2), without the flags in the type. `EAFNOSUPPORT`, `EINVAL`, and what the family says.
+pub fn create(family: i32, kind: u32, protocol: u32) -> Result<Created> {
+    (find(family, kind)?.create)(kind, protocol)
+}
+
+/// socketpair(2).
+pub fn pair(family: i32, kind: u32, protocol: u32) -> Result<(Created, Created)> {
+    (find(family, kind)?.pair)(kind, protocol)
+}
+
+pub(crate) fn init() -> Result<()> {
+    register(uapi::AF_UNIX, Family { create: unix::create, pair: unix::pair })?;
+    register(uapi::AF_NETLINK, Family { create: netlink::create, pair: netlink::pair })
+}

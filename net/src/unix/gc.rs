@@ -1,0 +1,204 @@
+//! Collecting sockets that only messages hold.
+//!
+//! A socket sent to itself, or two sent through each other, and then closed: no program can receive them any more, and yet each is
+//! held by a message in a queue that one of them keeps. Reference counts never end such a circle.
+//!
+//! # The algorithm
+//! The collector keeps a *record* for each message with sockets in it: whose queue it is in, and which sockets it holds. A socket *in
+//! flight* is *live* if somebody beside messages holds its file, that is, if the file has more references than records name; or if
+//! a live socket's queue, or the queue of one that is not in flight at all, holds it. An embryo's queue counts as its listener's. The rest is
+//! garbage: its queues are emptied of descriptors, and the counts do what is left.
+//!
+//! # Why that is right
+//! A record begins before its message is queued and ends when its files are taken out; peeks and takes hold the lock that the
+//! collector holds. So while it looks, no file leaves a queue; a file that it sees held by nobody but messages can be reached only by
+//! receiving, and who receives holds the receiving socket, which the collector therefore sees live.
+//!
+//! Linux's way to the same result is in `net/unix/garbage.c`'s description; it works from a work item (`unix_gc`), here the
+//! close of a socket runs it.
+
+use alloc::{
+    sync::{Arc, Weak},
+    vec::Vec,
+};
+
+use base::{Errno, Result};
+use frame::{
+    atomic::{AtomicU32, Ordering::SeqCst},
+    sync::{LockClass, Mutex, once::Once},
+};
+use hashbrown::HashMap;
+use vfs::File;
+
+use super::{Fault, Handle, UnixSock, has_fault, inflight};
+use crate::socket::SocketFile;
+
+static CLASS: LockClass = LockClass::new("unix_gc");
+
+/// A message with sockets in it.
+struct Record {
+    /// Whose queue.
+    holder: Weak<UnixSock>,
+    /// Which sockets, as often as they are there.
+    holds: Vec<u64>,
+}
+
+/// A socket in flight.
+struct Target {
+    file: Weak<File>,
+    sock: Weak<UnixSock>,
+    /// How many references of the file are in messages.
+    count: usize,
+    live: bool,
+}
+
+#[derive(Default)]
+struct Gc {
+    records: HashMap<u64, Record>,
+    targets: HashMap<u64, Target>,
+    /// Files in flight of each user, of any kind.
+    users: HashMap<u32, u64>,
+    next: u64,
+}
+
+fn gc() -> &'static Mutex<Gc> {
+    static GC: Once<Mutex<Gc>> = Once::new();
+    GC.call_once(|| Mutex::new(&CLASS, Gc::default()))
+}
+
+/// The socket of this family behind a file.
+fn unix_of(f: &File) -> Option<&Arc<UnixSock>> {
+    let s: &dyn core::any::Any = f.ops_as::<SocketFile>()?.socket();
+    s.downcast_ref::<Handle>().map(|h| &h.0)
+}
+
+/// Files begin their way into the queue of `to`. `ETOOMANYREFS` if their user has more than `limit` on the way already.
+pub(super) fn begin(files: &[Arc<File>], uid: u32, limit: u64, to: &Arc<UnixSock>) -> Result<Option<u64>> {
+    let mut holds = Vec::new();
+    holds.try_reserve_exact(files.iter().filter(|f| unix_of(f).is_some()).count())?;
+    let mut g = gc().lock();
+    if g.users.get(&uid).is_some_and(|n| *n > limit) {
+        return Err(Errno::ETOOMANYREFS);
+    }
+    g.users.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    g.targets.try_reserve(holds.capacity()).map_err(|_| Errno::ENOMEM)?;
+    g.records.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    *g.users.entry(uid).or_insert(0) += files.len() as u64;
+    for f in files {
+        let Some(s) = unix_of(f) else { continue };
+        let fresh = || Target { file: Arc::downgrade(f), sock: Arc::downgrade(s), count: 0, live: false };
+        g.targets.entry(s.id).or_insert_with(fresh).count += 1;
+        holds.push(s.id);
+    }
+    if holds.is_empty() {
+        return Ok(None);
+    }
+    g.next += 1;
+    let id = g.next;
+    g.records.insert(id, Record { holder: Arc::downgrade(to), holds });
+    Ok(Some(id))
+}
+
+/// They have left the queue.
+pub(super) fn end(files: &[Arc<File>], uid: u32, record: Option<u64>) {
+    let mut g = gc().lock();
+    if let Some(n) = g.users.get_mut(&uid) {
+        *n = n.saturating_sub(files.len() as u64);
+        if *n == 0 {
+            g.users.remove(&uid);
+        }
+    }
+    let Some(r) = record.and_then(|id| g.records.remove(&id)) else { return };
+    for id in &r.holds {
+        if let Some(t) = g.targets.get_mut(id) {
+            t.count -= 1;
+            if t.count == 0 {
+                g.targets.remove(id);
+            }
+        }
+    }
+}
+
+/// Takes references to files that stay in their message.
+pub(super) fn peek(take: impl FnOnce()) {
+    let _g = gc().lock();
+    take();
+}
+
+impl Gc {
+    /// Who owns the queue of `s` as far as programs can reach it.
+    fn owner(s: &Arc<UnixSock>) -> Arc<UnixSock> {
+        let listener = s.state.lock().listener.upgrade();
+        listener.unwrap_or_else(|| s.clone())
+    }
+    /// The sockets in flight that nobody can reach, with a reference to each.
+    fn garbage(&mut self) -> Result<Vec<Arc<UnixSock>>> {
+        let mut edges: Vec<(u64, u64)> = Vec::new();
+        let mut work: Vec<u64> = Vec::new();
+        edges.try_reserve(self.records.values().map(|r| r.holds.len()).sum())?;
+        work.try_reserve(self.targets.len())?;
+        for (id, t) in &mut self.targets {
+            t.live = t.file.strong_count() > t.count && !has_fault(Fault::GreedyCollector);
+            if t.live {
+                work.push(*id);
+            }
+        }
+        for r in self.records.values() {
+            // A holder that is gone drops its messages at this moment.
+            let Some(h) = r.holder.upgrade() else { continue };
+            let from = Self::owner(&h).id;
+            for to in &r.holds {
+                if self.targets.contains_key(&from) {
+                    edges.push((from, *to));
+                } else if let Some(t) = self.targets.get_mut(to)
+                    && !core::mem::replace(&mut t.live, true)
+                {
+                    work.push(*to);
+                }
+            }
+        }
+        edges.sort_unstable();
+        while let Some(from) = work.pop() {
+            let first = edges.partition_point(|e| e.0 < from);
+            for (_, to) in edges[first..].iter().take_while(|e| e.0 == from) {
+                if let Some(t) = self.targets.get_mut(to)
+                    && !core::mem::replace(&mut t.live, true)
+                {
+                    work.push(*to);
+                }
+            }
+        }
+        let mut dead = Vec::new();
+        dead.try_reserve(self.targets.len())?;
+        dead.extend(self.targets.values().filter(|t| !t.live).filter_map(|t| t.sock.upgrade()));
+        Ok(dead)
+    }
+}
+
+/// 0: nobody collects; 1: somebody does; 2: and is to look again.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+
+/// Looks for garbage and throws it away. One at a time; who comes while it runs makes it run again.
+pub(super) fn collect() {
+    if gc().lock().targets.is_empty() || RUNNING.swap(2, SeqCst) != 0 {
+        return;
+    }
+    loop {
+        RUNNING.store(1, SeqCst);
+        let found = gc().lock().garbage();
+        // Without memory the garbage stays until the next close.
+        let mut files = Vec::new();
+        for s in found.iter().flatten() {
+            s.rx.lock().take_files(&mut files);
+            let embryos: Vec<Arc<UnixSock>> = s.state.lock().accept.iter().cloned().collect();
+            for e in embryos {
+                e.rx.lock().take_files(&mut files);
+            }
+        }
+        inflight::let_go(files);
+        drop(found);
+        if RUNNING.compare_exchange(1, 0, SeqCst, SeqCst).is_ok() {
+            return;
+        }
+    }
+}
