@@ -13,7 +13,6 @@
 //! Linux's behaviour: `Documentation/ABI/testing/sysfs-uevent`, `sysfs-kernel-uevent_helper`, and netlink(7).
 
 use alloc::vec::Vec;
-use core::fmt::Write;
 
 use frame::{
     atomic::{AtomicU64, Ordering::SeqCst},
