@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod mem;
+pub mod pci;
 pub mod random;
 pub mod serial;
 pub mod tty;
@@ -16,6 +17,7 @@ use base::{Result, device::DevNum};
 pub fn init() -> Result<()> {
     mem::init()?;
     random::init()?;
+    pci::init()?;
     tty::nodes::register_current()?;
     if let Some(port) = serial::Serial::probe() {
         let console = port.clone();
