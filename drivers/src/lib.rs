@@ -1,15 +1,18 @@
-//! Device drivers: the serial port and terminals, the memory devices, random numbers.
+//! Device drivers: the serial port and terminals, the memory devices, random numbers, PCI and virtio.
 //!
 //! A driver claims its ports and interrupt line from `frame`, and registers what programs open with `base::device`.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod hw_random;
 pub mod mem;
 pub mod pci;
+pub mod platform;
 pub mod random;
 pub mod serial;
 pub mod tty;
+pub mod virtio;
 
 use base::{Result, device::DevNum};
 
@@ -17,7 +20,10 @@ use base::{Result, device::DevNum};
 pub fn init() -> Result<()> {
     mem::init()?;
     random::init()?;
+    platform::init()?;
     pci::init()?;
+    virtio::init()?;
+    hw_random::init()?;
     tty::nodes::register_current()?;
     if let Some(port) = serial::Serial::probe() {
         let console = port.clone();
