@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod acpi;
 pub mod hw_random;
+pub mod input;
 pub mod mem;
 pub mod pci;
 pub mod platform;
@@ -24,6 +26,8 @@ pub fn init() -> Result<()> {
     pci::init()?;
     virtio::init()?;
     hw_random::init()?;
+    input::init()?;
+    acpi::init()?;
     tty::nodes::register_current()?;
     if let Some(port) = serial::Serial::probe() {
         let console = port.clone();
