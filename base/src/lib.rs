@@ -12,6 +12,7 @@ pub mod device;
 pub mod errno;
 pub mod log;
 pub mod params;
+pub mod reboot;
 pub mod stat;
 pub mod tree;
 

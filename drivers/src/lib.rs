@@ -6,14 +6,17 @@
 extern crate alloc;
 
 pub mod mem;
+pub mod misc;
 pub mod random;
 pub mod serial;
 pub mod tty;
+pub mod watchdog;
 
 use base::{Result, device::DevNum};
 
 /// Starts the drivers. Needs kernel threads.
 pub fn init() -> Result<()> {
+    misc::init()?;
     mem::init()?;
     random::init()?;
     tty::nodes::register_current()?;
@@ -28,5 +31,7 @@ pub fn init() -> Result<()> {
             Ok(writeln!(o, "0: uart:16550A port:000003F8 irq:4 tx:{tx} rx:{rx} oe:{oe}")?)
         })?;
     }
-    Ok(())
+    watchdog::init()?;
+    // After the hardware: `/dev/watchdog` is the best there is.
+    watchdog::softdog::init()
 }
