@@ -1,5 +1,5 @@
 //! What every room needs: error numbers, the kernel log, boot parameters, the tree of knobs that procfs and sysfs
-//! present, the registry of devices, credentials, counters and the identity cards of the daemons.
+//! present, the registry of devices and their uevents, credentials, counters and the identity cards of the daemons.
 //!
 //! Nothing here knows what a process or a file system is; those rooms put their facts into these tables.
 #![cfg_attr(not(test), no_std)]
@@ -15,6 +15,7 @@ pub mod params;
 pub mod reboot;
 pub mod stat;
 pub mod tree;
+pub mod uevent;
 
 pub use cred::Cred;
 pub use errno::{Errno, Result};
