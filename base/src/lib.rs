@@ -13,6 +13,7 @@ pub mod errno;
 pub mod log;
 pub mod params;
 pub mod reboot;
+pub mod resource;
 pub mod stat;
 pub mod tree;
 pub mod uevent;

@@ -5,9 +5,12 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod cpu_latency;
 pub mod mem;
 pub mod misc;
+mod physical;
 pub mod random;
+pub mod rtc;
 pub mod serial;
 pub mod tty;
 pub mod watchdog;
@@ -18,8 +21,11 @@ use base::{Result, device::DevNum};
 pub fn init() -> Result<()> {
     misc::init()?;
     mem::init()?;
+    physical::init()?;
+    cpu_latency::init()?;
     random::init()?;
     tty::nodes::register_current()?;
+    rtc::init()?;
     if let Some(port) = serial::Serial::probe() {
         let console = port.clone();
         let tty = tty::Tty::new("ttyS0", DevNum::new(4, 64), port)?;
@@ -34,4 +40,9 @@ pub fn init() -> Result<()> {
     watchdog::init()?;
     // After the hardware: `/dev/watchdog` is the best there is.
     watchdog::softdog::init()
+}
+
+/// Whether the calling process has a capability; true for the kernel itself.
+pub(crate) fn caller_has_cap(cap: u32) -> bool {
+    tty::job::caller_has_cap(cap)
 }

@@ -63,6 +63,9 @@ impl JobControl for Jobs {
             is_privileged: me.cred().has_cap(cap::SYS_ADMIN),
         })
     }
+    fn caller_has_cap(&self, cap: u32) -> bool {
+        try_current().is_none_or(|me| me.cred().has_cap(cap))
+    }
     fn signal_group(&self, group: u32, signal: i32) {
         send::send_group(group, &SigInfo::kernel(signal as u32));
     }
