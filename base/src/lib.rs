@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod device;
 pub mod errno;
 pub mod log;
+pub mod model;
 pub mod params;
 pub mod reboot;
 pub mod resource;

@@ -1,4 +1,4 @@
-//! Device drivers: the serial port and terminals, the memory devices, random numbers.
+//! Device drivers: the serial port and terminals, the memory devices, random numbers, PCI and virtio.
 //!
 //! A driver claims its ports and interrupt line from `frame`, and registers what programs open with `base::device`.
 #![cfg_attr(target_os = "none", no_std)]
@@ -6,13 +6,17 @@
 extern crate alloc;
 
 mod cpu_latency;
+pub mod hw_random;
 pub mod mem;
 pub mod misc;
+pub mod pci;
 mod physical;
+pub mod platform;
 pub mod random;
 pub mod rtc;
 pub mod serial;
 pub mod tty;
+pub mod virtio;
 pub mod watchdog;
 
 use base::{Result, device::DevNum};
@@ -24,6 +28,10 @@ pub fn init() -> Result<()> {
     physical::init()?;
     cpu_latency::init()?;
     random::init()?;
+    platform::init()?;
+    pci::init()?;
+    virtio::init()?;
+    hw_random::init()?;
     tty::nodes::register_current()?;
     rtc::init()?;
     if let Some(port) = serial::Serial::probe() {
@@ -37,9 +45,7 @@ pub fn init() -> Result<()> {
             Ok(writeln!(o, "0: uart:16550A port:000003F8 irq:4 tx:{tx} rx:{rx} oe:{oe}")?)
         })?;
     }
-    watchdog::init()?;
-    // After the hardware: `/dev/watchdog` is the best there is.
-    watchdog::softdog::init()
+    watchdog::init()
 }
 
 /// Whether the calling process has a capability; true for the kernel itself.

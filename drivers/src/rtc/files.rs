@@ -1,9 +1,9 @@
 //! `/sys/class/rtc/rtc0` (`Documentation/ABI/testing/sysfs-class-rtc`) and `/proc/driver/rtc`.
 
-use alloc::{format, sync::Arc};
+use alloc::sync::Arc;
 
 use base::{
-    Errno, Result,
+    Errno, Result, model,
     tree::{self, Out},
 };
 
@@ -12,12 +12,10 @@ use super::{Rtc, cmos, date::Date};
 /// Platform driver and device, as Linux names a clock that neither ACPI nor PNP has announced.
 const NAME: &str = "rtc_cmos rtc_cmos";
 
-pub(super) fn declare(r: &Arc<Rtc>) -> Result<()> {
-    let t = tree::sys();
-    let path = |name: &str| format!("devices/virtual/rtc/rtc0/{name}");
+pub(super) fn declare(r: &Arc<Rtc>, folder: &model::Device) -> Result<()> {
     let show = |name: &str, f: fn(&Rtc, &mut Out) -> Result<()>| {
         let r = r.clone();
-        t.file(&path(name), 0o444, move |o| f(&r, o))
+        folder.attribute(name, 0o444, move |o| f(&r, o))
     };
     show("name", |_, o| Ok(writeln!(o, "{NAME}")?))?;
     show("date", |r, o| {
@@ -32,8 +30,8 @@ pub(super) fn declare(r: &Arc<Rtc>) -> Result<()> {
     // The system's clock was set from it if it had a time at boot.
     show("hctosys", |_, o| Ok(writeln!(o, "{}", u32::from(frame::time::wall_clock_at_boot_ns() != 0))?))?;
     let (a, b) = (r.clone(), r.clone());
-    t.knob(
-        &path("max_user_freq"),
+    folder.knob(
+        "max_user_freq",
         0o644,
         move |o| Ok(writeln!(o, "{}", a.state.lock().max_user_hz)?),
         move |s| {
@@ -46,8 +44,8 @@ pub(super) fn declare(r: &Arc<Rtc>) -> Result<()> {
         },
     )?;
     let (a, b) = (r.clone(), r.clone());
-    t.knob(
-        &path("wakealarm"),
+    folder.knob(
+        "wakealarm",
         0o644,
         move |o| match a.alarm() {
             (Some(at), true, _) => Ok(writeln!(o, "{at}")?),

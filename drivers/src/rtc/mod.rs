@@ -272,15 +272,18 @@ pub fn init() -> Result<()> {
         }
     };
     RTC.call_once(|| (rtc.clone(), line));
-    device::register(Device {
+    let parent = crate::platform::add("rtc_cmos", None)?;
+    parent.announce();
+    let node = Device {
         name: "rtc0".into(),
         num: DevNum::new(device::allocate_major()?, 0),
         kind: DevKind::Char,
         mode: 0o600,
         class: Some("rtc"),
         ops: file::node(&rtc),
-    })?;
-    files::declare(&rtc)?;
+    };
+    let place = device::Place { parent: Some(parent), ..Default::default() };
+    device::register_at(node, place, |folder| files::declare(&rtc, folder))?;
     base::pr_info!("rtc_cmos rtc_cmos: registered as rtc0");
     let boot = frame::time::wall_clock_at_boot_ns();
     if boot != 0 {

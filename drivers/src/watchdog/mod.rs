@@ -17,18 +17,20 @@
 //! | [`device`] | one watchdog: start, stop, feed, time-outs |
 //! | `file`, `sysfs` | what programs see of it |
 //! | [`pretimeout`] | what happens shortly before the bite |
+//! | `i6300esb` | the timer of Intel's 6300ESB, which QEMU has |
 //! | [`softdog`] | a watchdog made of a timer |
 //!
 //! Documented: Linux `Documentation/watchdog/watchdog-api.rst`, `watchdog-parameters.rst`.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
-use base::{Result, device as registry, params, reboot};
+use base::{Result, device as registry, model, params, reboot};
 use frame::sync::{LockClass, Mutex, once::Once};
 
 pub mod device;
 pub mod feed;
 mod file;
+mod i6300esb;
 pub mod pretimeout;
 pub mod softdog;
 mod sysfs;
@@ -117,8 +119,12 @@ pub fn bool_param(name: &str, default: bool) -> bool {
     }
 }
 
-/// Registers a watchdog: the first one is also `/dev/watchdog`.
-pub fn register(description: Description, hardware: Box<dyn Hardware>) -> Result<Arc<Watchdog>> {
+/// Registers a watchdog; `parent` is the device that it is part of. The first one is also `/dev/watchdog`.
+pub fn register(
+    description: Description,
+    hardware: Box<dyn Hardware>,
+    parent: Option<Arc<model::Device>>,
+) -> Result<Arc<Watchdog>> {
     let major = (*MAJOR.call_once(|| registry::allocate_major().ok())).ok_or(base::Errno::EBUSY)?;
     let w = {
         let mut all = ALL.lock();
@@ -130,24 +136,27 @@ pub fn register(description: Description, hardware: Box<dyn Hardware>) -> Result
     if w.id == 0 {
         crate::misc::register("watchdog", Some(file::LEGACY_MINOR), 0o600, file::node(&w))?;
     }
-    registry::register(registry::Device {
+    let device = registry::Device {
         name: w.name(),
         num: registry::DevNum::new(major, w.id),
         kind: registry::DevKind::Char,
         mode: 0o600,
         class: Some("watchdog"),
         ops: file::node(&w),
-    })?;
-    sysfs::declare(&w)?;
+    };
+    let place = registry::Place { parent, ..Default::default() };
+    registry::register_at(device, place, |folder| sysfs::declare(&w, folder))?;
     watchdogd::look_again();
     Ok(w)
 }
 
-/// Starts the thread, and what stops watchdogs before the machine ends in order.
+/// Starts the thread and the drivers, and what stops watchdogs before the machine ends in order.
 pub fn init() -> Result<()> {
     watchdogd::start()?;
     if bool_param("watchdog.stop_on_reboot", true) {
         reboot::register_notifier(|_| all().iter().for_each(|w| w.stop_for_reboot()));
     }
-    Ok(())
+    // Hardware first: `/dev/watchdog` is the best there is.
+    i6300esb::init()?;
+    softdog::init()
 }

@@ -90,6 +90,7 @@ pub fn init() -> Result<()> {
             boot_status: 0,
         },
         Box::new(hardware),
+        None,
     )?;
     base::pr_info!(
         "softdog: initialized. soft_noboot={} soft_margin={margin} sec soft_panic={} (nowayout={})",

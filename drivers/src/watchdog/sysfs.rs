@@ -1,9 +1,9 @@
 //! `/sys/class/watchdog/watchdogN`: `Documentation/ABI/testing/sysfs-class-watchdog`.
 
-use alloc::{format, sync::Arc};
+use alloc::sync::Arc;
 
 use base::{
-    Errno, Result,
+    Errno, Result, model,
     tree::{self, Out},
 };
 
@@ -12,12 +12,10 @@ use super::{
     pretimeout::{GOVERNORS, Governor},
 };
 
-pub(super) fn declare(w: &Arc<Watchdog>) -> Result<()> {
-    let t = tree::sys();
-    let path = |name: &str| format!("devices/virtual/watchdog/{}/{name}", w.name());
+pub(super) fn declare(w: &Arc<Watchdog>, folder: &model::Device) -> Result<()> {
     let show = |name: &str, f: fn(&Watchdog, &mut Out) -> Result<()>| {
         let w = w.clone();
-        t.file(&path(name), 0o444, move |o| f(&w, o))
+        folder.attribute(name, 0o444, move |o| f(&w, o))
     };
     show("identity", |w, o| Ok(writeln!(o, "{}", w.description.identity)?))?;
     show("fw_version", |w, o| Ok(writeln!(o, "{}", w.description.firmware)?))?;
@@ -36,8 +34,8 @@ pub(super) fn declare(w: &Arc<Watchdog>) -> Result<()> {
         GOVERNORS.iter().try_for_each(|g| Ok(writeln!(o, "{}", g.name())?))
     })?;
     let (a, b) = (w.clone(), w.clone());
-    t.knob(
-        &path("pretimeout_governor"),
+    folder.knob(
+        "pretimeout_governor",
         0o644,
         move |o| Ok(writeln!(o, "{}", a.governor().name())?),
         move |s| {
@@ -46,8 +44,8 @@ pub(super) fn declare(w: &Arc<Watchdog>) -> Result<()> {
         },
     )?;
     let (a, b) = (w.clone(), w.clone());
-    t.knob(
-        &path("nowayout"),
+    folder.knob(
+        "nowayout",
         0o644,
         move |o| Ok(writeln!(o, "{}", u32::from(a.is_nowayout()))?),
         move |s| match tree::parse_int(s)? {
