@@ -16,6 +16,7 @@
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
+//! | work queues | [`workqueue`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
 //!
 //! # Order of start-up
@@ -26,7 +27,7 @@
 //!   init.start(); cpu_idle()
 //!   in init: start_other_cpus(); start_daemons()?; …
 //! ```
-//! Not here yet, and so absent from `ps`: work queues, processor hotplug with `migration` and `cpuhp`, control
+//! Not here yet, and so absent from `ps`: processor hotplug with `migration` and `cpuhp`, control
 //! groups, watchdogs.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -54,6 +55,7 @@ pub mod time;
 mod timer;
 pub mod tree;
 pub mod weights;
+pub mod workqueue;
 
 use ::core::any::Any;
 use alloc::boxed::Box;
@@ -140,6 +142,7 @@ pub fn start_daemons() -> Result<()> {
     rcu_sched::start()?;
     ksoftirqd::start()?;
     stat::init()?;
+    workqueue::start()?;
     for card in [&swapper::CARD, &kthreadd::CARD, &ksoftirqd::CARD, &rcu_sched::CARD] {
         base::daemon::register(card)?;
     }
