@@ -17,6 +17,7 @@
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
 //! | work queues | [`workqueue`] |
+//! | trace events | [`trace`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
 //!
 //! # Order of start-up
@@ -53,6 +54,7 @@ pub mod swapper;
 mod thread;
 pub mod time;
 mod timer;
+pub mod trace;
 pub mod tree;
 pub mod weights;
 pub mod workqueue;
