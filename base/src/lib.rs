@@ -16,6 +16,7 @@ pub mod params;
 pub mod reboot;
 pub mod resource;
 pub mod stat;
+pub mod trace;
 pub mod tree;
 pub mod uevent;
 

@@ -19,7 +19,7 @@ pub mod tty;
 pub mod virtio;
 pub mod watchdog;
 
-use base::{Result, device::DevNum};
+use base::Result;
 
 /// Starts the drivers. Needs kernel threads.
 pub fn init() -> Result<()> {
@@ -34,17 +34,8 @@ pub fn init() -> Result<()> {
     hw_random::init()?;
     tty::nodes::register_current()?;
     rtc::init()?;
-    if let Some(port) = serial::Serial::probe() {
-        let console = port.clone();
-        let tty = tty::Tty::new("ttyS0", DevNum::new(4, 64), port)?;
-        tty::nodes::register(&tty, 0o660)?;
-        tty::nodes::register_console(&tty)?;
-        base::tree::proc().file("tty/driver/serial", 0o400, move |o| {
-            let (tx, rx, oe) = console.statistics();
-            writeln!(o, "serinfo:1.0 driver revision:")?;
-            Ok(writeln!(o, "0: uart:16550A port:000003F8 irq:4 tx:{tx} rx:{rx} oe:{oe}")?)
-        })?;
-    }
+    tty::pty::init()?;
+    serial::init()?;
     watchdog::init()
 }
 

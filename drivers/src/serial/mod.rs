@@ -9,7 +9,7 @@
 //!
 //! What cannot be done in an interrupt (a hang-up when the carrier is lost, SIGINT for a break, a SysRq key) is a work item.
 //!
-//! Missing: open does not wait for the carrier, and the last close does not drop DTR (`HUPCL`); `TIOCSSERIAL`; 16750 and
+//! Missing: open does not wait for the carrier, and the last close does not wait for output to be sent; `TIOCSSERIAL`; 16750 and
 //! older 8250 ports.
 //!
 //! | file | what |
@@ -25,6 +25,7 @@ use frame::{
     irq::{self, Handled, Share},
     sync::once::Once,
 };
+use sched::workqueue::{self, Work};
 
 mod port;
 mod settings;
@@ -43,8 +44,6 @@ const FIRST_MINOR: u32 = 64;
 /// Rounds over the ports of a line before it is left to the next interrupt.
 const MAX_ROUNDS: usize = 64;
 
-static TTYS: [Once<Arc<Tty>>; PLACES.len()] = [const { Once::new() }; PLACES.len()];
-
 /// Finds the ports and makes their terminals. The first one is the console.
 pub(crate) fn init() -> Result<()> {
     let ports: Vec<Arc<Port>> = PLACES
@@ -57,7 +56,7 @@ pub(crate) fn init() -> Result<()> {
         let num = DevNum::new(MAJOR, FIRST_MINOR + p.index);
         let tty = Tty::new(&p.name(), num, p.clone())?;
         set_options(p, &tty);
-        TTYS[p.index as usize].call_once(|| tty.clone());
+        make_follow_up(p, &tty)?;
         tty::nodes::register(&tty, 0o600)?;
         if p.index == 0 {
             tty::nodes::register_console(&tty)?;
@@ -80,6 +79,38 @@ fn set_options(p: &Port, tty: &Tty) {
     let named = params::get("console").and_then(|c| c.strip_prefix(p.name().as_str())?.strip_prefix(','));
     let Some((speed, parity, bits, flow)) = named.and_then(settings::console_options) else { return };
     tty.configure(|t| t.set_line(speed, parity, bits, flow));
+}
+
+/// What is done about [`Found`] in a task.
+struct FollowUp {
+    hang_up: Arc<Work>,
+    break_signal: Arc<Work>,
+}
+
+static FOLLOW_UPS: [Once<FollowUp>; PLACES.len()] = [const { Once::new() }; PLACES.len()];
+
+fn make_follow_up(p: &Port, tty: &Arc<Tty>) -> Result<()> {
+    let (a, b) = (tty.clone(), tty.clone());
+    let works = FollowUp {
+        hang_up: Work::new("do_tty_hangup", move |_| a.hang_up())?,
+        break_signal: Work::new("serial_break", move |_| b.break_received())?,
+    };
+    FOLLOW_UPS[p.index as usize].call_once(|| works);
+    Ok(())
+}
+
+/// Leaves to work items what an interrupt may not do. From any context.
+fn follow_up(p: &Port, found: Found) {
+    let Some(works) = FOLLOW_UPS[p.index as usize].get() else { return };
+    if found.hang_up {
+        workqueue::schedule_work(&works.hang_up);
+    }
+    if found.interrupt {
+        workqueue::schedule_work(&works.break_signal);
+    }
+    if let Some(key) = found.sysrq {
+        crate::sysrq::typed(key);
+    }
 }
 
 fn connect(line: u32, ports: Vec<Arc<Port>>) -> Result<()> {

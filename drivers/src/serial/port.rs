@@ -10,7 +10,11 @@ use super::{
     settings::{Arrival, BASE_BAUD, Delivery, Settings},
     uart::*,
 };
-use crate::tty::{IntCounts, TtyDriver, modem, termios::Termios};
+use crate::tty::{
+    TtyDriver,
+    modem::{self, IntCounts},
+    termios::{Termios, flag},
+};
 
 /// Bytes that may wait to be sent: a page, as Linux's `UART_XMIT_SIZE`.
 const TX_RING: usize = 4096;
@@ -46,6 +50,9 @@ struct Inner {
     held: bool,
     sending_break: bool,
     counts: IntCounts,
+    /// Open files, and what the last close does.
+    opens: u32,
+    hang_up_on_close: bool,
     /// On the console: until when the next byte is a SysRq key.
     sysrq_until: u64,
 }
@@ -87,6 +94,8 @@ impl Port {
             held: false,
             sending_break: false,
             counts: IntCounts::default(),
+            opens: 0,
+            hang_up_on_close: true,
             sysrq_until: 0,
         };
         Some(Arc::new(Port {
@@ -333,16 +342,20 @@ impl TtyDriver for Port {
         let mut p = self.inner.lock();
         p.held = on;
         p.fill();
+        drop(p);
+        if !on {
+            self.room.wake_all();
+        }
     }
     fn discard_output(&self) {
         let mut p = self.inner.lock();
         p.tx.clear();
         p.fill();
     }
-    fn take_received(&self, into: &mut Vec<u8>) {
+    fn take_received(&self, into: &mut Vec<u8>, max: usize) {
         let mut p = self.inner.lock();
         // The caller's buffer was sized beforehand: nothing allocates with interrupts off.
-        let n = p.rx.len().min(into.capacity() - into.len());
+        let n = p.rx.len().min(into.capacity() - into.len()).min(max);
         into.extend(p.rx.drain(..n));
         p.update_ier();
     }
@@ -353,8 +366,8 @@ impl TtyDriver for Port {
         &self.arrived
     }
 
-    fn settings_changed(&self, t: &Termios) {
-        let new = Settings::of(t);
+    fn change_settings(&self, _old: &Termios, t: Termios) -> Termios {
+        let new = Settings::of(&t);
         {
             let mut p = self.inner.lock();
             let old = core::mem::replace(&mut p.settings, new);
@@ -367,9 +380,29 @@ impl TtyDriver for Port {
                 let mcr = if new.divisor == 0 { p.mcr & !lines } else { p.mcr | lines };
                 p.set_mcr(mcr);
             }
+            p.hang_up_on_close = t.c(flag::HUPCL);
             p.fill();
         }
         self.room.wake_all();
+        t
+    }
+    /// The first file picks the line up, the last one puts it down if `HUPCL` says so. The console stays.
+    fn opened(&self) -> Result<()> {
+        let mut p = self.inner.lock();
+        p.opens += 1;
+        if p.opens == 1 && p.settings.divisor != 0 {
+            let mcr = p.mcr | MCR_DTR | MCR_RTS;
+            p.set_mcr(mcr);
+        }
+        Ok(())
+    }
+    fn closed(&self) {
+        let mut p = self.inner.lock();
+        p.opens -= 1;
+        if p.opens == 0 && p.hang_up_on_close && !self.is_console {
+            let mcr = p.mcr & !(MCR_DTR | MCR_RTS);
+            p.set_mcr(mcr);
+        }
     }
     fn modem_lines(&self) -> Option<u32> {
         let mut p = self.inner.lock();
@@ -415,7 +448,7 @@ impl TtyDriver for Port {
         Ok(self.changed.wait_interruptible(|| (sum(&self.inner.lock().counts) != before).then_some(()))?)
     }
     /// `struct serial_struct` of linux/serial.h.
-    fn serial_info(&self) -> Result<[u8; 72]> {
+    fn serial_info(&self) -> Option<[u8; 72]> {
         const PORT_16550A: u32 = 4;
         /// `ASYNC_SKIP_TEST` and `ASYNC_BOOT_AUTOCONF`, as Linux has them on a PC's ports.
         const FLAGS: u32 = 0x1000_0040;
@@ -433,6 +466,6 @@ impl TtyDriver for Port {
         word(28, BASE_BAUD);
         b[32..34].copy_from_slice(&CLOSE_DELAY.to_le_bytes());
         b[38..40].copy_from_slice(&CLOSING_WAIT.to_le_bytes());
-        Ok(b)
+        Some(b)
     }
 }
