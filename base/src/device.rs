@@ -134,6 +134,20 @@ pub fn unregister(kind: DevKind, num: DevNum) -> Result<()> {
     Ok(())
 }
 
+/// Major numbers for those that ask for any, as Linux gives them out: from 254 down to 234.
+const DYNAMIC_MAJORS: core::ops::RangeInclusive<u32> = 234..=254;
+static NEXT_MAJOR: Mutex<u32> = Mutex::new(&CLASS, *DYNAMIC_MAJORS.end());
+
+/// A major number that nobody else has. EBUSY when all are taken.
+pub fn allocate_major() -> Result<u32> {
+    let mut next = NEXT_MAJOR.lock();
+    if !DYNAMIC_MAJORS.contains(&*next) {
+        return Err(Errno::EBUSY);
+    }
+    *next -= 1;
+    Ok(*next + 1)
+}
+
 /// What opens this number.
 pub fn lookup(kind: DevKind, num: DevNum) -> Option<Arc<Device>> {
     DEVICES.lock().get(&(kind, num)).map(|e| e.dev.clone())

@@ -13,7 +13,10 @@ pub mod errno;
 pub mod log;
 pub mod model;
 pub mod params;
+pub mod reboot;
+pub mod resource;
 pub mod stat;
+pub mod trace;
 pub mod tree;
 pub mod uevent;
 

@@ -135,6 +135,19 @@ pub fn idle() {
     crate::task::preempt_check();
 }
 
+/// As [`idle`], for when waking up may not take its time: spins, with interrupts on, until a task waits for this processor or
+/// `keep` says no. RCU counts each turn as quiescent.
+pub fn idle_poll(keep: fn() -> bool) {
+    while !arch::need_resched() && keep() {
+        arch::irq_disable();
+        crate::sync::rcu::note_quiescent();
+        arch::irq_enable();
+        arch::relax();
+    }
+    arch::irq_enable();
+    crate::task::preempt_check();
+}
+
 /// Keeps neighbours' values off one cache line.
 #[repr(align(64))]
 struct Padded<T>(T);
@@ -171,8 +184,15 @@ impl<T: Sync> PerCpu<T> {
 }
 
 mod call;
-pub(crate) use call::on_call;
+mod work;
 pub use call::{call_each, call_on};
+pub use work::IrqWork;
+
+/// What a back end calls when the interrupt of `arch::send_call` arrives.
+pub(crate) fn on_call() {
+    call::serve();
+    work::run_pending();
+}
 
 /// The four registers of a CPUID leaf: eax, ebx, ecx, edx.
 pub fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {

@@ -16,7 +16,7 @@ use frame::{
 };
 
 use crate::{
-    account, core,
+    account, core, latency,
     policy::Policy,
     softirq,
     thread::{Kind, Make},
@@ -57,6 +57,7 @@ fn adopt(id: CpuId) -> Result<()> {
 /// Without the little memory that it needs: nothing could run.
 pub fn init_boot_cpu() {
     adopt(CpuId::BOOT).expect("memory for the first task");
+    crate::trace::init();
     time::init();
     softirq::init();
     frame::time::install_timer_handler(on_timer);
@@ -88,7 +89,11 @@ pub fn cpu_idle() -> ! {
     frame::task::schedule();
     loop {
         base::log::klog_tick();
-        cpu::idle();
+        if latency::must_poll() {
+            cpu::idle_poll(latency::must_poll);
+        } else {
+            cpu::idle();
+        }
     }
 }
 

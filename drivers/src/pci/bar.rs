@@ -164,6 +164,7 @@ mod tests {
             let old = self.read32(off & !3);
             self.write32(off & !3, old & !(0xffff << shift) | u32::from(v) << shift);
         }
+        fn write8(&self, _off: usize, _v: u8) {}
     }
 
     fn fake(bars: &[(u32, u32)]) -> Fake {

@@ -44,6 +44,8 @@ pub(super) trait Space {
         (self.read32(off & !3) >> (8 * (off & 3))) as u8
     }
     fn write16(&self, off: usize, v: u16);
+    /// One access of 8 bits, for registers that take no other.
+    fn write8(&self, off: usize, v: u8);
 }
 
 static CLASS: LockClass = LockClass::new("pci_config");
@@ -152,6 +154,21 @@ impl Space for Address {
                 let p = p.lock();
                 p.write32(0, port_address(*self, off));
                 p.write16(4 + (off as u16 & 2), v);
+            }
+            _ => {}
+        }
+    }
+    fn write8(&self, off: usize, v: u8) {
+        match WAY.get() {
+            Some(Way::Ecam { .. }) if off < EXTENDED => {
+                if let Some(w) = window(self.bus) {
+                    w.write8(ecam_offset(*self, off), v);
+                }
+            }
+            Some(Way::Ports(p)) if off < LEGACY => {
+                let p = p.lock();
+                p.write32(0, port_address(*self, off));
+                p.write8(4 + (off as u16 & 3), v);
             }
             _ => {}
         }

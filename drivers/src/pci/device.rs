@@ -89,6 +89,9 @@ impl Device {
     pub fn config_read32(&self, off: usize) -> u32 {
         self.address.read32(off)
     }
+    pub fn config_write8(&self, off: usize, v: u8) {
+        self.address.write8(off, v);
+    }
     pub fn config_write16(&self, off: usize, v: u16) {
         self.address.write16(off, v);
     }
@@ -199,6 +202,7 @@ mod tests {
         }
         fn write32(&self, _off: usize, _v: u32) {}
         fn write16(&self, _off: usize, _v: u16) {}
+        fn write8(&self, _off: usize, _v: u8) {}
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub static ENTRIES: &[Entry] = &[
     file("mounts", 0o444, mounts),
     file("mountinfo", 0o444, mountinfo),
     Entry {
+        name: "timers",
+        mode: 0o444,
+        scope: Scope::Process,
+        body: Body::File { show: crate::posix_timer::show, store: None },
+    },
+    Entry {
         name: "children",
         mode: 0o444,
         scope: Scope::Thread,
