@@ -248,8 +248,11 @@ pub(crate) fn reboot(r: &mut Regs) -> Ret {
             sync_all();
             base::reboot::halt()
         }
-        // No keyboard here can ask with Ctrl-Alt-Del.
-        CAD_ON | CAD_OFF => Ok(0),
+        CAD_ON | CAD_OFF => {
+            let on = i32::from(r.uint::<2>() == CAD_ON);
+            base::reboot::CTRL_ALT_DEL.store(on, frame::atomic::Ordering::Relaxed);
+            Ok(0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }

@@ -4,7 +4,10 @@
 
 use alloc::vec::Vec;
 
-use frame::sync::{LockClass, Mutex};
+use frame::{
+    atomic::AtomicI32,
+    sync::{LockClass, Mutex},
+};
 
 /// How it ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +16,10 @@ pub enum End {
     PowerOff,
     Halt,
 }
+
+/// Whether Ctrl-Alt-Del restarts the machine at once (1), or asks init to (0): `kernel.ctrl-alt-del`, `LINUX_REBOOT_CMD_CAD_ON`.
+/// It is for the driver of a keyboard to look at.
+pub static CTRL_ALT_DEL: AtomicI32 = AtomicI32::new(1);
 
 type Notifier = fn(End);
 static CLASS: LockClass = LockClass::new("reboot_notifiers");

@@ -17,6 +17,7 @@ pub mod platform;
 pub mod random;
 pub mod rtc;
 pub mod serial;
+pub mod sysrq;
 pub mod tty;
 pub mod virtio;
 pub mod watchdog;
@@ -26,6 +27,7 @@ use base::Result;
 /// Starts the drivers. Needs kernel threads.
 pub fn init() -> Result<()> {
     misc::init()?;
+    sysrq::init()?;
     mem::init()?;
     physical::init()?;
     cpu_latency::init()?;
@@ -40,6 +42,7 @@ pub fn init() -> Result<()> {
     rtc::init()?;
     tty::pty::init()?;
     serial::init()?;
+    tty::drivers::declare()?;
     watchdog::init()
 }
 

@@ -25,6 +25,7 @@ use crate::{
     pid::{self, PidReservation},
     policy::Policy,
     thread::{Kind, Make, TaskRef},
+    trace,
 };
 
 pub(crate) static CARD: Card = Card {

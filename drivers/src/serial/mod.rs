@@ -18,7 +18,7 @@
 //! | `settings` | what termios means to them |
 //! | `port` | rings, flow control, modem lines |
 
-use alloc::{format, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
 use base::{Result, device::DevNum, params, resource};
 use frame::{
@@ -31,8 +31,8 @@ mod port;
 mod settings;
 mod uart;
 
-pub use port::Port;
 use port::Found;
+pub use port::Port;
 
 use crate::tty::{self, Tty};
 

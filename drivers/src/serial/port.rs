@@ -150,7 +150,11 @@ impl Port {
         };
         let mut s = alloc::format!(
             "{}: uart:16550A port:{:08X} irq:{} tx:{} rx:{}",
-            self.index, self.base, self.irq, c.tx, c.rx
+            self.index,
+            self.base,
+            self.irq,
+            c.tx,
+            c.rx
         );
         for (n, name) in [(c.frame, "fe"), (c.parity, "pe"), (c.brk, "brk"), (c.overrun, "oe")] {
             if n != 0 {

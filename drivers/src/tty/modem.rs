@@ -44,9 +44,8 @@ pub struct IntCounts {
 impl IntCounts {
     fn to_bytes(self) -> [u8; 80] {
         let c = self;
-        let words = [
-            c.cts, c.dsr, c.rng, c.dcd, c.rx, c.tx, c.frame, c.overrun, c.parity, c.brk, c.buf_overrun,
-        ];
+        let words =
+            [c.cts, c.dsr, c.rng, c.dcd, c.rx, c.tx, c.frame, c.overrun, c.parity, c.brk, c.buf_overrun];
         let mut b = [0; 80];
         for (out, w) in b.chunks_exact_mut(4).zip(words) {
             out.copy_from_slice(&w.to_le_bytes());

@@ -88,6 +88,16 @@ pub(super) fn declare() -> Result<()> {
     t.file("sys/kernel/ostype", 0o444, |o| Ok(writeln!(o, "Linux")?))?;
     t.file("sys/kernel/osrelease", 0o444, |o| Ok(writeln!(o, "{RELEASE}")?))?;
     t.file("sys/kernel/version", 0o444, |o| Ok(writeln!(o, "{VERSION}")?))?;
+    t.knob(
+        "sys/kernel/ctrl-alt-del",
+        0o644,
+        |o| Ok(writeln!(o, "{}", base::reboot::CTRL_ALT_DEL.load(frame::atomic::Ordering::Relaxed))?),
+        |b| {
+            let n = i32::try_from(tree::parse_int(b)?).map_err(|_| Errno::EINVAL)?;
+            base::reboot::CTRL_ALT_DEL.store(n, frame::atomic::Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
     name_knob("sys/kernel/hostname", UtsName::Host)?;
     name_knob("sys/kernel/domainname", UtsName::Domain)?;
     t.knob(

@@ -76,6 +76,14 @@ pub fn nmi_backtrace_all() {
     }
 }
 
+/// A fiber's frames are the host's.
+pub fn saved_frames(
+    _context: *const super::Context,
+    _stack: core::ops::Range<usize>,
+    _show: impl FnMut(u64),
+) {
+}
+
 /// The host's backtraces carry their names already.
 pub fn symbol(_addr: u64) -> Option<(&'static str, u64)> {
     None
