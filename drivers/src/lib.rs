@@ -26,6 +26,10 @@ use base::Result;
 
 /// Starts the drivers. Needs kernel threads.
 pub fn init() -> Result<()> {
+    frame::irq::install_complaint(|n| {
+        base::pr_err!("irq {n}: nobody cared");
+        base::pr_emerg!("Disabling IRQ #{n}");
+    });
     misc::init()?;
     sysrq::init()?;
     mem::init()?;
