@@ -14,6 +14,7 @@ pub mod misc;
 pub mod pci;
 mod physical;
 pub mod platform;
+mod proc_irq;
 pub mod random;
 pub mod rtc;
 pub mod serial;
@@ -36,6 +37,7 @@ pub fn init() -> Result<()> {
     physical::init()?;
     cpu_latency::init()?;
     random::init()?;
+    proc_irq::init()?;
     platform::init()?;
     pci::init()?;
     virtio::init()?;
