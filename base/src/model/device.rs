@@ -5,7 +5,7 @@ use core::any::Any;
 
 use frame::sync::{Mutex, once::Once};
 
-use super::{Bus, bus::Bound, relative};
+use super::{Bus, bus::Bound, relative, synthetic::Synthetic};
 use crate::{
     errno::{Errno, Result},
     tree::{self, Out},
@@ -262,9 +262,11 @@ impl Device {
         all.extend(env.0.iter().map(|(k, v)| (*k, v.as_str())));
         uevent::emit(action, &format!("/{}", self.path), self.subsystem.name(), &all)
     }
-    /// What is written to `uevent`: an action. (Linux takes a UUID and variables after it; they are refused here.)
+    /// What is written to `uevent`: an action, and perhaps a UUID and variables.
     fn synthesize(&self, bytes: &[u8]) -> Result<()> {
-        let word = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        self.send(Action::parse(word)?, &[("SYNTH_UUID", "0")])
+        let s = Synthetic::parse(bytes)?;
+        let mut first = alloc::vec![("SYNTH_UUID", s.uuid)];
+        first.extend(s.variables.iter().map(|(k, v)| (k.as_str(), *v)));
+        self.send(s.action, &first)
     }
 }

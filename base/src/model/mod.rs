@@ -23,6 +23,7 @@
 mod bus;
 mod device;
 mod path;
+mod synthetic;
 
 pub use bus::{Bus, Driver};
 pub use device::{Device, Env, Spec, Subsystem};
