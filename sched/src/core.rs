@@ -358,6 +358,13 @@ impl Scheduler for Sched {
             activate_and_tell(&prev, ent);
         }
     }
+
+    fn sleeping(&self, me: frame::task::Current) {
+        crate::workqueue::worker::sleeping(crate::thread::thread(&me));
+    }
+    fn running(&self, me: frame::task::Current) {
+        crate::workqueue::worker::running(crate::thread::thread(&me));
+    }
 }
 
 /// Moves one waiting task that may run there from one processor to another. Interrupts are off, no queue is locked.

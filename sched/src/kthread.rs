@@ -208,6 +208,11 @@ impl KthreadHandle {
         self.control.bound.store(1, Ordering::Relaxed);
         crate::attr::set_affinity_unchecked(&self.task, CpuMask::one(cpu))
     }
+    /// Keeps it on some processors; user space cannot change it. Before it is started.
+    pub fn bind_mask(&self, mask: CpuMask) -> Result<()> {
+        self.control.bound.store(1, Ordering::Relaxed);
+        crate::attr::set_affinity_unchecked(&self.task, mask)
+    }
     pub fn has_exited(&self) -> bool {
         self.control.flags() & EXITED != 0
     }

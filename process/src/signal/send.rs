@@ -10,7 +10,8 @@ use frame::{
 use sched::TaskRef;
 
 use super::{
-    info::{SI_TKILL, SI_USER, SigInfo},
+    info::{SI_TIMER, SI_TKILL, SI_USER, SigInfo},
+    pending::{Added, Pending},
     set::{self, CONT, KILL, STOPS, SigSet, Signo},
     stop,
 };
@@ -170,7 +171,8 @@ pub(crate) fn kill_threads(s: &mut Signals, but: Option<&Task>) {
     }
 }
 
-fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Result<()> {
+/// `None`: the signal has no effect.
+fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Result<Option<Added>> {
     let sig = info.signo;
     let limit = p.limit(crate::rlimit::SIGPENDING);
     let mut s = p.sig.lock();
@@ -183,17 +185,18 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
     };
     if !prepare(p, &mut s, d.blocked(), sig, force) {
         note(Sent::Ignored);
-        return Ok(());
+        return Ok(None);
     }
-    if sig >= set::RTMIN && info.code != SI_USER && s.shared.queued() as u64 >= limit {
+    if sig >= set::RTMIN && info.code != SI_TIMER && info.code != SI_USER && s.shared.queued() as u64 >= limit
+    {
         note(Sent::Overflow);
         return Err(Errno::EAGAIN);
     }
     let bare = sig == KILL;
-    let add = |q: &mut super::pending::Pending| {
+    let add = |q: &mut Pending| {
         if bare {
             q.add_bare(sig);
-            super::pending::Added::Bare
+            Added::Bare
         } else {
             q.add(info.clone())
         }
@@ -202,7 +205,7 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
         Some(_) => add(&mut d.pending.lock()),
         None => add(&mut s.shared),
     };
-    let merged = added == super::pending::Added::Merged;
+    let merged = added == Added::Merged;
     note(if merged { Sent::AlreadyPending } else { Sent::Delivered });
     if !merged {
         complete(&mut s, sig, to);
@@ -211,18 +214,23 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
     if !p.signal_wait.is_empty() {
         p.signal_wait.wake_all();
     }
-    Ok(())
+    Ok(Some(added))
 }
 
 /// Sends to a process as a whole. Safe in interrupts.
 pub fn send_process(p: &Process, info: SigInfo, force: Force) -> Result<()> {
-    queue(p, None, info, force)
+    queue(p, None, info, force).map(|_| ())
+}
+
+/// Sends a POSIX timer's signal, to one thread or the process. False: nobody will take it. Safe in interrupts.
+pub(crate) fn send_timer(p: &Process, to: Option<&TaskRef>, info: SigInfo) -> bool {
+    matches!(queue(p, to, info, Force::Kernel), Ok(Some(Added::Yes)))
 }
 
 /// Sends to one thread. A kernel thread hears nothing.
 pub fn send_thread(t: &TaskRef, info: SigInfo, force: Force) -> Result<()> {
     let Some(d) = data(t) else { return Ok(()) };
-    queue(&d.process, Some(t), info, force)
+    queue(&d.process, Some(t), info, force).map(|_| ())
 }
 
 /// Sends to all of a process group, without asking who is allowed to: what a terminal does. False: there is no such group.
