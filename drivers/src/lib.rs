@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod kmsg;
 pub mod mem;
 pub mod random;
 pub mod serial;
@@ -15,6 +16,7 @@ use base::{Result, device::DevNum};
 /// Starts the drivers. Needs kernel threads.
 pub fn init() -> Result<()> {
     mem::init()?;
+    kmsg::init()?;
     random::init()?;
     tty::nodes::register_current()?;
     tty::pty::init()?;

@@ -89,23 +89,8 @@ pub(super) fn declare() -> Result<()> {
     t.file("sys/kernel/version", 0o444, |o| Ok(writeln!(o, "{VERSION}")?))?;
     name_knob("sys/kernel/hostname", UtsName::Host)?;
     name_knob("sys/kernel/domainname", UtsName::Domain)?;
-    t.knob(
-        "sys/kernel/printk",
-        0o644,
-        |o| {
-            let level = base::log::CONSOLE_LEVEL.load(frame::atomic::Ordering::Relaxed);
-            // Console level, default message level, lowest and boot-time console level.
-            Ok(writeln!(o, "{level}\t4\t1\t7")?)
-        },
-        |b| {
-            let first = b.split(|c| c.is_ascii_whitespace()).find(|w| !w.is_empty()).ok_or(Errno::EINVAL)?;
-            let n = tree::parse_int(first)?;
-            base::log::CONSOLE_LEVEL
-                .store(u32::try_from(n).map_err(|_| Errno::EINVAL)?, frame::atomic::Ordering::Relaxed);
-            Ok(())
-        },
-    )?;
-    Ok(())
+    base::log::control::declare()?;
+    super::kmsg::declare()
 }
 
 /// CPUID's words as text: vendor and brand.
