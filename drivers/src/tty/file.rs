@@ -84,11 +84,30 @@ impl TtyFile {
         if t.l(flag::ICANON) { Want::LINE } else { Want::new(t.cc(cc::MIN), t.cc(cc::TIME)) }
     }
 
+    /// Whether poll(2) says so.
+    fn is_readable(&self) -> bool {
+        let s = self.tty.state.lock();
+        let (min, time) = (usize::from(s.termios.cc(cc::MIN)).max(1), s.termios.cc(cc::TIME));
+        if s.termios.l(flag::ICANON) || time > 0 {
+            s.ldisc.has_input(&s.termios)
+        } else {
+            s.ldisc.readable(&s.termios) >= min
+        }
+    }
+
     /// Takes what there is: a line, or bytes. `None`: nothing yet.
     fn take(&self, buf: &mut [u8]) -> Option<usize> {
         let mut s = self.tty.state.lock();
         let s = &mut *s;
         s.ldisc.has_input(&s.termios).then(|| s.ldisc.read(&s.termios, buf))
+    }
+
+    /// The same, counting what is on its way from the line.
+    fn take_all(&self, buf: &mut [u8]) -> Option<usize> {
+        if let Some(n) = self.take(buf) {
+            return Some(n);
+        }
+        if self.tty.flush.flush() { self.take(buf) } else { None }
     }
 
     /// Waits for input or the end. False: the time is over.
@@ -117,7 +136,7 @@ impl TtyFile {
             if self.is_hung_up() {
                 return Ok(done);
             }
-            match self.take(&mut buf[done..]) {
+            match self.take_all(&mut buf[done..]) {
                 Some(n) => {
                     done += n;
                     self.tty.unthrottle();
@@ -219,15 +238,8 @@ impl FileOps for TtyFile {
         if self.is_hung_up() {
             return PollFlags::HUP | PollFlags::ERR | PollFlags::READABLE | PollFlags::WRITABLE;
         }
-        let s = self.tty.state.lock();
-        let (min, time) = (usize::from(s.termios.cc(cc::MIN)).max(1), s.termios.cc(cc::TIME));
-        let readable = if s.termios.l(flag::ICANON) || time > 0 {
-            s.ldisc.has_input(&s.termios)
-        } else {
-            s.ldisc.readable(&s.termios) >= min
-        };
-        drop(s);
-        if readable {
+        // What is on its way from the line counts.
+        if self.is_readable() || self.tty.flush.flush() && self.is_readable() {
             f |= PollFlags::READABLE;
         }
         if self.tty.driver.room() > 0 && self.tty.driver.pending() < WAKEUP_CHARS {

@@ -58,10 +58,6 @@ impl Tty {
             self.receive(&bytes);
         }
     }
-    /// True if [`Tty::flush_to_ldisc`] would achieve something.
-    pub(super) fn has_work(&self) -> bool {
-        self.driver.has_received() && !self.state.lock().held_back
-    }
     /// Somebody made room in the discipline. Called with no lock held.
     pub(super) fn unthrottle(&self) {
         if core::mem::take(&mut self.state.lock().held_back) {

@@ -5,9 +5,8 @@
 //!     ▲                        │ echo, signals          ▲
 //!     └──────── output ◀───────┴──────── write() ───────┘ (output processing)
 //! ```
-//! Received bytes are taken through the line discipline by a kernel thread named after the terminal, because echo may
-//! wait for the driver and signals take sleeping locks. (Linux does this with a work item on `events_unbound`; work
-//! queues are not there yet.) A pseudo-terminal has no thread: who writes to its master passes the bytes on.
+//! Received bytes are taken through the line discipline by a work item of the terminal, `flush_to_ldisc` on `events_unbound`,
+//! because echo may wait for the driver and signals take sleeping locks.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -23,10 +22,16 @@
 //!
 //! Job control follows POSIX.1-2017 chapter 11; ioctls are `ioctl_tty(2)`.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{
+    boxed::Box,
+    string::String,
+    sync::{Arc, Weak},
+    vec::Vec,
+};
 
 use base::{Result, device::DevNum};
-use frame::sync::{LockClass, Mutex, SpinLock, WaitQueue};
+use frame::sync::{LockClass, Mutex, SpinLock, WaitEntry, WaitQueue, once::Once};
+use sched::workqueue::{self, Work};
 use vfs::PollQueue;
 
 mod file;
@@ -116,6 +121,8 @@ pub struct Tty {
     state: SpinLock<State>,
     write_lock: Mutex<()>,
     input: Mutex<()>,
+    /// Passes on what arrived: `flush_to_ldisc`.
+    flush: Arc<Work>,
     readers: PollQueue,
 }
 
@@ -126,7 +133,15 @@ static INPUT: LockClass = LockClass::new("tty_input");
 impl Tty {
     fn build(name: String, num: DevNum, driver: Arc<dyn TtyDriver>, termios: Termios) -> Result<Arc<Tty>> {
         let readers = frame::heap::try_arc(WaitQueue::new()).ok_or(base::Errno::ENOMEM)?;
-        frame::heap::try_arc(Tty {
+        // The item is made first, and knows the terminal later.
+        let me = frame::heap::try_arc(Once::<Weak<Tty>>::new()).ok_or(base::Errno::ENOMEM)?;
+        let m = me.clone();
+        let flush = Work::new("flush_to_ldisc", move |_| {
+            if let Some(t) = m.get().and_then(Weak::upgrade) {
+                t.flush_to_ldisc();
+            }
+        })?;
+        let tty = frame::heap::try_arc(Tty {
             name,
             num,
             driver,
@@ -147,42 +162,29 @@ impl Tty {
             ),
             write_lock: Mutex::new(&WRITE, ()),
             input: Mutex::new(&INPUT, ()),
+            flush,
             readers,
         })
-        .ok_or(base::Errno::ENOMEM)
-    }
-
-    /// Makes a terminal and starts its thread.
-    pub fn new(name: &str, num: DevNum, driver: Arc<dyn TtyDriver>) -> Result<Arc<Tty>> {
-        let tty = Self::build(name.into(), num, driver, Termios::default())?;
-        let t = tty.clone();
-        sched::kthread::spawn(name, move |k| {
-            t.input_loop(k);
-            0
-        })?;
+        .ok_or(base::Errno::ENOMEM)?;
+        me.call_once(|| Arc::downgrade(&tty));
         Ok(tty)
     }
 
-    /// The thread: waits for bytes, passes them on.
-    fn input_loop(&self, k: &sched::kthread::Kthread) {
-        use sched::kthread::Wake;
-        loop {
-            match k.wait_idle(self.driver.arrival_queue(), || self.has_work().then_some(()), None) {
-                Wake::Event(()) => self.flush_to_ldisc(),
-                Wake::TimedOut => {}
-                Wake::Stop => return,
-                Wake::Park => k.park(),
-                Wake::Freeze => k.freeze(),
-            }
-        }
+    /// Makes a terminal on a line whose driver tells by waking its arrival queue.
+    pub fn new(name: &str, num: DevNum, driver: Arc<dyn TtyDriver>) -> Result<Arc<Tty>> {
+        let tty = Self::build(name.into(), num, driver, Termios::default())?;
+        let work = tty.flush.clone();
+        let arrived = WaitEntry::new_callback(Box::new(move |_| {
+            workqueue::events_unbound().queue(&work);
+        }));
+        tty.driver.arrival_queue().add(&arrived);
+        // What came before.
+        tty.schedule_flush();
+        Ok(tty)
     }
 
-    /// Bytes arrived, or there is room for those that did. Called with no lock held; may sleep.
+    /// Bytes arrived, or there is room for those that did. From any context.
     fn schedule_flush(&self) {
-        if self.driver.is_pty() {
-            self.flush_to_ldisc();
-        } else {
-            self.driver.arrival_queue().wake_all();
-        }
+        workqueue::events_unbound().queue(&self.flush);
     }
 }

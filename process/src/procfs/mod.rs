@@ -126,7 +126,7 @@ fn user(t: &TaskRef) -> Option<&ThreadData> {
 }
 
 fn comm(t: &TaskRef, out: &mut Out) -> Result<()> {
-    out.push(sched::thread(t).comm().full())?;
+    out.push(sched::thread(t).proc_name().full())?;
     out.push(b"\n")
 }
 
