@@ -52,6 +52,7 @@ pub mod rlimit;
 pub mod script;
 pub mod signal;
 pub mod stack;
+mod sysrq;
 pub mod terminal;
 pub mod tree;
 pub mod usage;
@@ -69,6 +70,7 @@ pub fn init() -> base::Result<()> {
     fault::install();
     oom::install();
     random::install(drivers::random::fill);
+    sysrq::init();
     terminal::init();
     vdso::init()?;
     users::declare()?;

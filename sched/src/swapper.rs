@@ -16,7 +16,7 @@ use frame::{
 };
 
 use crate::{
-    account, core,
+    account, core, latency,
     policy::Policy,
     softirq,
     thread::{Kind, Make},
@@ -89,7 +89,11 @@ pub fn cpu_idle() -> ! {
     frame::task::schedule();
     loop {
         base::log::klog_tick();
-        cpu::idle();
+        if latency::must_poll() {
+            cpu::idle_poll(latency::must_poll);
+        } else {
+            cpu::idle();
+        }
     }
 }
 
