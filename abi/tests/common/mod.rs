@@ -1,5 +1,5 @@
 //! A whole kernel under simulation, with init as the program that asks.
-#![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+#![expect(dead_code, unreachable_pub, reason = "each test uses some of it")]
 
 use base::Errno;
 use frame::{
