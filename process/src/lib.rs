@@ -52,6 +52,7 @@ pub mod rlimit;
 pub mod script;
 pub mod signal;
 pub mod stack;
+mod sysrq;
 pub mod terminal;
 mod trace;
 pub mod tree;
@@ -71,6 +72,7 @@ pub fn init() -> base::Result<()> {
     fault::install();
     oom::install();
     random::install(drivers::random::fill);
+    sysrq::init();
     terminal::init();
     vdso::init()?;
     users::declare()?;

@@ -92,6 +92,9 @@ impl JobControl for Jobs {
             has_tty: me.process.tty_nr.load(Relaxed) != 0,
         })
     }
+    fn caller_has_cap(&self, cap: u32) -> bool {
+        try_current().is_none_or(|me| me.cred().has_cap(cap))
+    }
     fn signal_group(&self, group: u32, signal: i32) {
         send::send_group(group, &SigInfo::kernel(signal as u32));
     }
@@ -144,6 +147,6 @@ impl JobControl for Jobs {
     }
     fn ctx(&self) -> Option<Ctx> {
         let me = try_current()?;
-        Some(me.fs().ctx(&me.cred()))
+        Some(me.try_fs()?.ctx(&me.cred()))
     }
 }

@@ -42,6 +42,7 @@ pub mod fair;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
+pub mod latency;
 pub mod load;
 pub mod pid;
 pub mod policy;

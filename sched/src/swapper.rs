@@ -16,7 +16,7 @@ use frame::{
 };
 
 use crate::{
-    account, core,
+    account, core, latency,
     policy::Policy,
     softirq,
     thread::{Kind, Make},
@@ -89,7 +89,11 @@ pub fn cpu_idle() -> ! {
     frame::task::schedule();
     loop {
         base::log::klog_tick();
-        cpu::idle();
+        if latency::must_poll() {
+            cpu::idle_poll(latency::must_poll);
+        } else {
+            cpu::idle();
+        }
     }
 }
 
@@ -97,5 +101,6 @@ fn on_timer() {
     let id = cpu::raw_id();
     let begun = frame::time::now_ns();
     timer::interrupt(id, |now| core::tick(id, now));
+    base::log::klog_tick();
     account::irq_took(id, frame::time::now_ns().saturating_sub(begun));
 }

@@ -88,13 +88,6 @@ pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize, via: Via) -> Result<us
         op::TCFLSH => flush(tty, arg),
         op::TCXONC => flow(tty, arg),
         op::TIOCVHANGUP => vhangup(tty),
-        // A break needs a line that has one.
-        op::TIOCSBRK | op::TIOCCBRK => Ok(0),
-        // Break is not sent; 0 would send one, any other value only waits.
-        op::TCSBRK | op::TCSBRKP => {
-            tty.check_background(sig::TTOU)?;
-            tty.drain().map(|()| 0)
-        }
         op::TIOCGETD => put_int(arg, 0),
         op::TIOCSETD => match get_int(arg)? {
             0 => Ok(0),
@@ -107,7 +100,7 @@ pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize, via: Via) -> Result<us
         }
         op::TIOCGDEV => put_int(arg, tty.num.encode() as i32),
         op::TIOCSTI => push_back(tty, arg),
-        _ => Err(Errno::ENOTTY),
+        _ => super::modem::ioctl(tty, cmd, arg).unwrap_or(Err(Errno::ENOTTY)),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Caller {
 pub trait JobControl: Sync {
     /// The calling process; `None` for a kernel thread.
     fn caller(&self) -> Option<Caller>;
+    /// Whether the calling process has a capability (of `base::cred::cap`); true for a kernel thread.
+    fn caller_has_cap(&self, cap: u32) -> bool;
     /// Sends a signal to every process of a group.
     fn signal_group(&self, group: u32, signal: i32);
     /// True if the calling thread ignores or blocks the signal.
@@ -64,7 +66,15 @@ static JOBS: Once<&'static dyn JobControl> = Once::new();
 pub fn install(j: &'static dyn JobControl) {
     JOBS.call_once(|| j);
 }
+/// The caller's view of the file system, with its credentials; `None` for a kernel thread.
+pub(crate) fn ctx() -> Option<Ctx> {
+    jobs()?.ctx()
+}
 /// The answers; `None` before there are processes.
 pub(super) fn jobs() -> Option<&'static dyn JobControl> {
     JOBS.get().copied()
+}
+/// Whether the calling process has a capability. True where there are no processes yet.
+pub(crate) fn caller_has_cap(cap: u32) -> bool {
+    jobs().is_none_or(|j| j.caller_has_cap(cap))
 }

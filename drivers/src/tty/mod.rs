@@ -14,6 +14,7 @@
 //! | `session.rs`, `job.rs` | controlling terminals and job control |
 //! | `file.rs`, `ioctl.rs`, `nodes.rs` | what programs open |
 //! | `ldisc/`, `termios.rs` | the line discipline and its settings |
+//! | `modem.rs` | modem lines, breaks |
 //! | `pty/` | pseudo-terminals |
 //!
 //! # Locks, outermost first
@@ -34,11 +35,13 @@ use frame::sync::{LockClass, Mutex, SpinLock, WaitEntry, WaitQueue, once::Once};
 use sched::workqueue::{self, Work};
 use vfs::PollQueue;
 
+pub(crate) mod drivers;
 mod file;
 mod input;
 mod ioctl;
 pub mod job;
 pub mod ldisc;
+pub mod modem;
 pub mod nodes;
 mod output;
 pub mod pty;
@@ -84,6 +87,30 @@ pub trait TtyDriver: Send + Sync {
     }
     /// A file was closed.
     fn closed(&self) {}
+
+    // What only a real line has.
+    /// The modem lines that are up, as bits of [`modem`]; `None` for a line without any.
+    fn modem_lines(&self) -> Option<u32> {
+        None
+    }
+    fn set_modem_lines(&self, _set: u32, _clear: u32) -> Result<()> {
+        Err(base::Errno::ENOTTY)
+    }
+    /// Waits, interruptibly, until one of these lines changes. Sleeps.
+    fn wait_modem(&self, _lines: u32) -> Result<()> {
+        Err(base::Errno::ENOTTY)
+    }
+    /// Begins or ends a break. A line that has none does nothing, as on Linux.
+    fn set_break(&self, _on: bool) -> Result<()> {
+        Ok(())
+    }
+    fn counts(&self) -> Option<modem::IntCounts> {
+        None
+    }
+    /// `struct serial_struct` of linux/serial.h.
+    fn serial_info(&self) -> Option<[u8; 72]> {
+        None
+    }
 }
 
 /// `struct winsize`.
@@ -168,6 +195,14 @@ impl Tty {
         .ok_or(base::Errno::ENOMEM)?;
         me.call_once(|| Arc::downgrade(&tty));
         Ok(tty)
+    }
+
+    /// Changes the settings that the terminal has before a program opens it.
+    pub fn configure(&self, f: impl FnOnce(&mut Termios)) {
+        let mut s = self.state.lock();
+        let mut new = s.termios.clone();
+        f(&mut new);
+        s.termios = self.driver.change_settings(&s.termios, new);
     }
 
     /// Makes a terminal on a line whose driver tells by waking its arrival queue.

@@ -83,29 +83,25 @@ pub(super) fn declare() -> Result<()> {
     t.link("mounts", "self/mounts")?;
     t.file("cpuinfo", 0o444, cpuinfo)?;
     t.file("devices", 0o444, devices)?;
-    t.file("interrupts", 0o444, interrupts)?;
+    t.file("interrupts", 0o444, super::interrupts::interrupts)?;
+    t.file("softirqs", 0o444, super::interrupts::softirqs)?;
     t.file("sys/kernel/ostype", 0o444, |o| Ok(writeln!(o, "Linux")?))?;
     t.file("sys/kernel/osrelease", 0o444, |o| Ok(writeln!(o, "{RELEASE}")?))?;
     t.file("sys/kernel/version", 0o444, |o| Ok(writeln!(o, "{VERSION}")?))?;
-    name_knob("sys/kernel/hostname", UtsName::Host)?;
-    name_knob("sys/kernel/domainname", UtsName::Domain)?;
     t.knob(
-        "sys/kernel/printk",
+        "sys/kernel/ctrl-alt-del",
         0o644,
-        |o| {
-            let level = base::log::CONSOLE_LEVEL.load(frame::atomic::Ordering::Relaxed);
-            // Console level, default message level, lowest and boot-time console level.
-            Ok(writeln!(o, "{level}\t4\t1\t7")?)
-        },
+        |o| Ok(writeln!(o, "{}", base::reboot::CTRL_ALT_DEL.load(frame::atomic::Ordering::Relaxed))?),
         |b| {
-            let first = b.split(|c| c.is_ascii_whitespace()).find(|w| !w.is_empty()).ok_or(Errno::EINVAL)?;
-            let n = tree::parse_int(first)?;
-            base::log::CONSOLE_LEVEL
-                .store(u32::try_from(n).map_err(|_| Errno::EINVAL)?, frame::atomic::Ordering::Relaxed);
+            let n = i32::try_from(tree::parse_int(b)?).map_err(|_| Errno::EINVAL)?;
+            base::reboot::CTRL_ALT_DEL.store(n, frame::atomic::Ordering::Relaxed);
             Ok(())
         },
     )?;
-    Ok(())
+    name_knob("sys/kernel/hostname", UtsName::Host)?;
+    name_knob("sys/kernel/domainname", UtsName::Domain)?;
+    base::log::control::declare()?;
+    super::kmsg::declare()
 }
 
 /// CPUID's words as text: vendor and brand.
@@ -155,17 +151,15 @@ fn cpuinfo(o: &mut tree::Out) -> Result<()> {
 /// Major numbers and the names of their drivers.
 fn devices(o: &mut tree::Out) -> Result<()> {
     use base::device::{DevKind, Device, all};
-    let list = all();
+    let (list, majors) = (all(), base::device::majors());
     let lines = |kind: DevKind, o: &mut tree::Out| -> Result<()> {
-        let mut last = None;
-        for d in list.iter().filter(|d| d.kind == kind) {
-            let name = driver_name(d);
-            if last != Some((d.num.major, name)) {
-                writeln!(o, "{:3} {name}", d.num.major)?;
-                last = Some((d.num.major, name));
-            }
-        }
-        Ok(())
+        let devices = list.iter().filter(|d| d.kind == kind).map(|d| (d.num.major, driver_name(d)));
+        let whole = majors.iter().filter(|m| m.0 == kind).map(|m| (m.1, m.2));
+        let mut all: alloc::vec::Vec<(u32, &str)> = devices.chain(whole).collect();
+        // Names of one major stay in the order of its minors.
+        all.sort_by_key(|d| d.0);
+        all.dedup();
+        all.iter().try_for_each(|(major, name)| Ok(writeln!(o, "{major:3} {name}")?))
     };
     fn driver_name(d: &Arc<Device>) -> &str {
         // Linux's names for the majors of `Documentation/admin-guide/devices.txt`.
@@ -184,26 +178,4 @@ fn devices(o: &mut tree::Out) -> Result<()> {
     lines(DevKind::Char, o)?;
     writeln!(o, "\nBlock devices:")?;
     lines(DevKind::Block, o)
-}
-
-/// Device lines: all are delivered to processor 0, so the others show none.
-fn interrupts(o: &mut tree::Out) -> Result<()> {
-    let online = frame::cpu::online();
-    write!(o, "    ")?;
-    for cpu in online.iter() {
-        write!(o, "       CPU{cpu}")?;
-    }
-    writeln!(o)?;
-    for line in 0..frame::irq::MAX_LINES as u32 {
-        let n = frame::irq::count(line);
-        if n == 0 {
-            continue;
-        }
-        write!(o, "{line:3}:")?;
-        for cpu in online.iter() {
-            write!(o, " {:10}", if cpu == frame::cpu::CpuId::BOOT { n } else { 0 })?;
-        }
-        writeln!(o, "   IO-APIC")?;
-    }
-    Ok(())
 }
