@@ -370,12 +370,10 @@ fn ordered() {
             })
         })
         .collect();
-    if random(2) == 0 {
-        time::sleep_ns(random(100) * US);
-        let _ = base::tree::sys()
-            .find("devices/virtual/workqueue/ordered/nice")
-            .unwrap()
-            .write(format!("{}", random(20)).as_bytes());
+    let nice = base::tree::sys().find("devices/virtual/workqueue/ordered/nice").unwrap();
+    for _ in 0..random(4) {
+        time::sleep_ns(random(60) * US);
+        nice.write(format!("{}", random(20)).as_bytes()).unwrap();
     }
     users.iter().for_each(|u| u.wait());
     q.flush();
