@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod adjtimex;
 pub mod args;
 mod attrs;
 mod files;

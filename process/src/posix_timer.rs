@@ -18,7 +18,8 @@
 //! sent with neither held. Timer and clock know a [`PosixTimer`] weakly; [`PosixTimer::retire`] takes it off both.
 //!
 //! Different from Linux: `RLIMIT_SIGPENDING` counts the process's own timers and queued signals, not those of all the user's
-//! processes. The `_ALARM` clocks do not wake the machine, which never sleeps.
+//! processes; a signal that waits from before `timer_settime` does not take up the next one, so there may be one for each setting.
+//! The `_ALARM` clocks do not wake the machine, which never sleeps.
 
 use alloc::{
     boxed::Box,
