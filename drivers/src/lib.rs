@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod cpu_latency;
 pub mod hw_random;
+pub mod kmsg;
 pub mod mem;
 pub mod misc;
 pub mod pci;
@@ -27,6 +28,7 @@ pub fn init() -> Result<()> {
     misc::init()?;
     sysrq::init()?;
     mem::init()?;
+    kmsg::init()?;
     physical::init()?;
     cpu_latency::init()?;
     random::init()?;
