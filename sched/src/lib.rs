@@ -11,7 +11,9 @@
 //! | shares, deadlines, lag | [`fair`] |
 //! | real-time, and its limit | [`rt`] |
 //! | the classes together | [`runqueue`] |
-//! | locks, placement, moving, switching | `core`, [`balance`], `attr` |
+//! | locks, switching | `core` |
+//! | where a task goes, and when it moves | [`place`], [`balance`], `attr`, [`migration`] |
+//! | processors that come and go | [`cpuhp`], [`smpboot`] |
 //! | a task's identity and times | [`Thread`], [`stat`], `account`, [`load`] |
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
@@ -26,8 +28,7 @@
 //!   init.start(); cpu_idle()
 //!   in init: start_other_cpus(); start_daemons()?; …
 //! ```
-//! Not here yet, and so absent from `ps`: work queues, processor hotplug with `migration` and `cpuhp`, control
-//! groups, watchdogs.
+//! Not here yet, and so absent from `ps`: control groups, watchdogs.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -36,16 +37,20 @@ mod account;
 mod attr;
 pub mod balance;
 mod core;
+pub mod cpuhp;
 pub mod fair;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
 pub mod load;
+pub mod migration;
 pub mod pid;
+pub mod place;
 pub mod policy;
 pub mod rcu_sched;
 pub mod rt;
 pub mod runqueue;
+pub mod smpboot;
 pub mod softirq;
 pub mod stat;
 pub mod swapper;
@@ -73,6 +78,17 @@ pub use crate::{
 /// Time-outs on wait queues.
 pub mod timeout {
     pub use crate::time::wait_timeout;
+}
+
+/// Faults for tests of the tests: what a simulation must notice.
+#[cfg(not(target_os = "none"))]
+#[doc(hidden)]
+pub mod faults {
+    use frame::atomic::AtomicBool;
+    /// Timers stay on a processor that goes down.
+    pub static LEAVE_TIMERS: AtomicBool = AtomicBool::new(false);
+    /// Tasks stay on the queue of a processor that goes down.
+    pub static LEAVE_TASKS: AtomicBool = AtomicBool::new(false);
 }
 
 /// Ticks per second while a tick is needed: Linux's usual choice for servers and small machines.
@@ -137,10 +153,19 @@ pub fn start_kthreadd() -> Result<()> {
 /// Starts this room's other kernel threads and registers its files and cards. In a task, when all processors are
 /// up.
 pub fn start_daemons() -> Result<()> {
+    migration::start()?;
+    cpuhp::start()?;
     rcu_sched::start()?;
     ksoftirqd::start()?;
     stat::init()?;
-    for card in [&swapper::CARD, &kthreadd::CARD, &ksoftirqd::CARD, &rcu_sched::CARD] {
+    for card in [
+        &swapper::CARD,
+        &kthreadd::CARD,
+        &migration::CARD,
+        &cpuhp::CARD,
+        &ksoftirqd::CARD,
+        &rcu_sched::CARD,
+    ] {
         base::daemon::register(card)?;
     }
     Ok(())

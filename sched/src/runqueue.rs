@@ -1,7 +1,7 @@
 //! One processor's run queue: the classes together, and the task that runs. Pure: time is given, tasks are a
 //! payload.
 //!
-//! Order of the classes: real-time above fair above idle (the idle task is what runs when [`RunQueue::pick`] finds
+//! Order of the classes: stop above real-time above fair above idle (the idle task is what runs when [`RunQueue::pick`] finds
 //! nothing). The running task is in `curr` and in no tree; what waits is in one. So "may it be moved to another
 //! processor" is "is it in a tree", and the box of the running task can be changed in place.
 
@@ -11,7 +11,7 @@ use frame::cpu::CpuMask;
 
 use crate::{
     fair::{Fair, FairQueue, HasFair, Pick},
-    policy::Policy,
+    policy::{Policy, STOP_RANK},
     rt::{Bandwidth, End, RR_QUANTUM_NS, RtQueue},
     tree::Node,
 };
@@ -139,6 +139,7 @@ impl<P> RunQueue<P> {
     pub fn needs_tick(&self) -> bool {
         match &self.curr {
             None => false,
+            Some(c) if c.value.policy == Policy::Stop => false,
             Some(c) if c.value.policy.is_rt() => {
                 !self.fair.is_empty() || matches!(c.value.policy, Policy::Rr(p) if self.rt.top() == Some(p))
             }
@@ -155,6 +156,9 @@ impl<P> RunQueue<P> {
         if !e.policy.is_rt() {
             return self.fair.charge(&mut e.fair, ns)
                 || (!self.rt.is_empty() && !self.bandwidth.is_exhausted(now));
+        }
+        if e.policy == Policy::Stop {
+            return false;
         }
         self.bandwidth.charge(ns, now);
         if let Policy::Rr(p) = e.policy {
@@ -176,13 +180,15 @@ impl<P> RunQueue<P> {
         let due = self.charge(now);
         let policy = n.value.policy;
         if policy.is_rt() {
-            let p = policy.rt_priority();
+            let p = policy.rank();
             self.rt.insert(n, p, End::Tail);
             return match &self.curr {
                 None => true,
                 Some(c) => {
-                    p > c.value.policy.rt_priority()
-                        && !(c.value.policy.rt_priority() == 0 && self.bandwidth.is_exhausted(now))
+                    p > c.value.policy.rank()
+                        && !(c.value.policy.rank() == 0
+                            && policy != Policy::Stop
+                            && self.bandwidth.is_exhausted(now))
                 }
             };
         }
@@ -242,11 +248,13 @@ impl<P> RunQueue<P> {
         let rt_may_run = has_rt && {
             let fair_waits =
                 !self.fair.is_empty() || self.curr.as_ref().is_some_and(|c| !c.value.policy.is_rt());
-            !(fair_waits && self.bandwidth.is_exhausted(now))
+            let stop = self.rt.top() == Some(STOP_RANK)
+                || self.curr.as_ref().is_some_and(|c| c.value.policy == Policy::Stop);
+            stop || !(fair_waits && self.bandwidth.is_exhausted(now))
         };
         let next = match &mut self.curr {
             Some(c) if c.value.policy.is_rt() => {
-                let mine = c.value.policy.rt_priority();
+                let mine = c.value.policy.rank();
                 if !rt_may_run {
                     self.pick_fair_alone()
                 } else if self.rt.top().is_some_and(|t| t > mine || (to_tail && t == mine)) {
@@ -270,7 +278,7 @@ impl<P> RunQueue<P> {
             put(&mut old.value.payload);
             if old.value.policy.is_rt() {
                 let end = if to_tail { End::Tail } else { End::Head };
-                let p = old.value.policy.rt_priority();
+                let p = old.value.policy.rank();
                 self.rt.insert(old, p, end);
             } else {
                 self.fair.insert(old);
@@ -286,11 +294,23 @@ impl<P> RunQueue<P> {
         }
     }
 
+    /// The highest rank that waits; 0 if nothing above the fair class does.
+    #[inline]
+    pub fn waiting_rank(&self) -> u8 {
+        self.rt.top().unwrap_or(0)
+    }
+
     /// Takes a waiting task out that `pred` accepts, real-time tasks first.
     pub fn take_waiting(&mut self, mut pred: impl FnMut(&Entity<P>) -> bool) -> Option<Ent<P>> {
-        if let Some((k, s)) = self.rt.find(&mut pred) {
-            return self.rt.remove(k, s);
-        }
+        self.take_waiting_rt(&mut pred).or_else(|| self.take_waiting_fair(pred))
+    }
+    /// The same for real-time tasks alone, the most urgent first.
+    pub fn take_waiting_rt(&mut self, pred: impl FnMut(&Entity<P>) -> bool) -> Option<Ent<P>> {
+        let (k, s) = self.rt.find(pred)?;
+        self.rt.remove(k, s)
+    }
+    /// The same for fair tasks alone.
+    pub fn take_waiting_fair(&mut self, mut pred: impl FnMut(&Entity<P>) -> bool) -> Option<Ent<P>> {
         let (k, s) = self.fair.find(&mut pred)?;
         let curr = self.curr.as_ref().filter(|c| !c.value.policy.is_rt()).map(|c| &c.value.fair);
         self.fair.remove(k, s, curr)

@@ -126,8 +126,9 @@ pub struct Thread {
     pub(crate) iowait: AtomicBool,
     /// [`crate::yield_now`] was called.
     pub(crate) yielding: AtomicBool,
-    /// Its processor may run it no longer: it moves when it has been switched away.
-    pub(crate) must_move: AtomicBool,
+    /// What its processor does while it runs counts as idle: always for swapper, for `idle_inject` while it injects.
+    /// Changed by the task itself, under its processor's queue lock.
+    pub(crate) resting: AtomicBool,
     payload: Once<Typed>,
     pub(crate) control: Option<Arc<Control>>,
 }
@@ -195,12 +196,25 @@ impl Thread {
         let max = if self.is_kthread() { 63 } else { Comm::COMM_MAX };
         *self.comm.lock() = Comm::new(name, max);
     }
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
     pub fn is_kthread(&self) -> bool {
         self.kind == Kind::Kernel
     }
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.kind == Kind::Idle
+    }
+    /// True if its time counts as the processor's idle time.
+    #[inline]
+    pub(crate) fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
+    }
+    /// True for a kernel thread that is bound to its processors: nobody else may change them, and it may run there
+    /// while its processor starts or ends.
+    pub fn is_bound(&self) -> bool {
+        self.control.as_ref().is_some_and(|c| c.bound.load(Ordering::Relaxed) != 0)
     }
     pub fn policy(&self) -> Policy {
         Policy::unpack(self.policy.load(Ordering::Relaxed)).0
@@ -299,7 +313,7 @@ impl Make<'_> {
             runs_on: AtomicU32::new(0),
             iowait: AtomicBool::new(false),
             yielding: AtomicBool::new(false),
-            must_move: AtomicBool::new(false),
+            resting: AtomicBool::new(self.kind == Kind::Idle),
             payload: Once::new(),
             control: self.control,
         })

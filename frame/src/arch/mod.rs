@@ -33,8 +33,11 @@
 //! | `halt_forever()`, `power_off()`, `reset()` | ends |
 //! | `set_kernel_stack(top)` | where traps from user mode start, if the back end needs to be told |
 //! | `start_others(entry) -> usize` | starts the other processors |
+//! | `start_cpu(cpu, entry) -> bool` | starts one that does not execute, on the boot stack that it had if it ever did; waits for its answer |
+//! | `die(dead: impl FnOnce()) -> !` | ends this processor's execution until then; interrupts are off. `dead` is called when nothing follows but the halt |
 //! | `enable_line(line) -> Result<(), ()>` | unmasks a device's interrupt line towards the boot processor |
 //! | `port_read8(port)`, `port_write8(port, v)` | I/O ports; hosted: none, reads float high |
+//! | `hardware_id(cpu) -> u32` | the processor's APIC id |
 //! | `hardware_random() -> Option<u64>` | one try at the processor's random numbers |
 //! | `ticks() -> u64`, `ticks_to_ns(u64) -> u64` | the cheapest clock, and how long a span of it is |
 //! | `wall_clock_at_boot_ns()`, `tsc_hz()`, `cpuid(leaf, sub)` | what the machine is; hosted: constants |

@@ -43,7 +43,7 @@ pub use cpu::{
 pub use fiber::{Context, Stack, switch};
 pub use memory::{device_window, early_memory, kernel_root, phys_to_ptr, ptr_to_phys};
 pub use misc::{
-    Fpu, backtrace_here, console_write, cpuid, enable_line, halt_forever, hardware_random,
+    Fpu, backtrace_here, console_write, cpuid, enable_line, halt_forever, hardware_id, hardware_random,
     install_panic_action, nmi_backtrace_all, port_read8, port_write8, power_off, reset, symbol, tsc_hz,
     vdso_code, wall_clock_at_boot_ns,
 };
@@ -52,7 +52,7 @@ pub use mmu::{
     user_load_u64, user_read, user_store_u32, user_store_u64, user_write,
 };
 pub use point::{
-    irq_enable, now_ns, preempt_point, relax, send_call, send_reschedule, send_shootdown, set_timer,
-    start_others, ticks, ticks_to_ns, wait_for_interrupt,
+    die, irq_enable, now_ns, preempt_point, relax, send_call, send_reschedule, send_shootdown, set_timer,
+    start_cpu, start_others, ticks, ticks_to_ns, wait_for_interrupt,
 };
 pub use usermode::run_user;

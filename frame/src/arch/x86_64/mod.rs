@@ -42,7 +42,7 @@ mod trap;
 mod user;
 mod vdso;
 
-pub use apic::{send_call, send_reschedule, send_shootdown, set_timer};
+pub use apic::{hardware_id, send_call, send_reschedule, send_shootdown, set_timer};
 pub use clock::{now_ns, ticks, ticks_to_ns, tsc_hz, wall_clock_at_boot_ns};
 pub use cpu::{cpuid, hardware_random};
 pub use fpu::Fpu;
@@ -62,7 +62,7 @@ pub use percpu::{
 };
 pub use power::{power_off, reset};
 pub use serial::console_write;
-pub use smp::start_others;
+pub use smp::{die, start_cpu, start_others};
 pub use stack::Stack;
 pub use switch::{Context, set_kernel_stack, switch};
 pub use symbols::lookup as symbol;
