@@ -1,4 +1,4 @@
-//! Device drivers: the serial port and terminals, the memory devices, random numbers.
+//! Device drivers: the serial port and terminals, the memory devices, random numbers, cooling devices.
 //!
 //! A driver claims its ports and interrupt line from `frame`, and registers what programs open with `base::device`.
 #![cfg_attr(target_os = "none", no_std)]
@@ -8,6 +8,7 @@ extern crate alloc;
 pub mod mem;
 pub mod random;
 pub mod serial;
+pub mod thermal;
 pub mod tty;
 
 use base::{Result, device::DevNum};
@@ -16,6 +17,7 @@ use base::{Result, device::DevNum};
 pub fn init() -> Result<()> {
     mem::init()?;
     random::init()?;
+    thermal::powerclamp::init()?;
     tty::nodes::register_current()?;
     if let Some(port) = serial::Serial::probe() {
         let console = port.clone();

@@ -79,5 +79,11 @@ pub const fn page_floor(addr: usize) -> usize {
 /// Takes over all free memory from the boot allocator and declares the knobs and files. Called once, on the boot processor.
 pub fn init() {
     buddy::init();
+    let gone = |c| {
+        buddy::drain_cpu(c);
+        Ok(())
+    };
+    sched::cpuhp::register(sched::cpuhp::Section::Prepare, "mm/page_alloc:pcplist", None, Some(gone))
+        .expect("the table of states has room at boot");
     report::register();
 }

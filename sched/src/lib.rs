@@ -18,7 +18,7 @@
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
-//! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
+//! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
 //! # Order of start-up
 //! ```text
@@ -40,6 +40,7 @@ mod core;
 pub mod cpuhp;
 pub mod fair;
 pub mod ksoftirqd;
+pub mod idle_inject;
 pub mod kthread;
 pub mod kthreadd;
 pub mod load;
@@ -157,6 +158,7 @@ pub fn start_daemons() -> Result<()> {
     cpuhp::start()?;
     rcu_sched::start()?;
     ksoftirqd::start()?;
+    idle_inject::start()?;
     stat::init()?;
     for card in [
         &swapper::CARD,
@@ -164,6 +166,7 @@ pub fn start_daemons() -> Result<()> {
         &migration::CARD,
         &cpuhp::CARD,
         &ksoftirqd::CARD,
+        &idle_inject::CARD,
         &rcu_sched::CARD,
     ] {
         base::daemon::register(card)?;

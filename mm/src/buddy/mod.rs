@@ -321,12 +321,19 @@ pub fn available_pages(cache: u64, reclaimable: u64) -> u64 {
 /// Gives all blocks on per-processor lists back to their zones: before it is said that there is no memory.
 pub fn drain_all() {
     let Some(b) = BUDDY.get() else { return };
-    for (_, p) in b.pcp.iter() {
-        let mut p = p.lock();
-        for order in 0..pcp::ORDERS {
-            while let Some(run) = p.pop(order) {
-                b.zone_of(run.pfn()).free(run);
-            }
+    b.pcp.iter().for_each(|(_, p)| drain(b, p));
+}
+/// The same for one processor, which has gone.
+pub(crate) fn drain_cpu(c: cpu::CpuId) {
+    if let Some(b) = BUDDY.get() {
+        drain(b, b.pcp.of(c));
+    }
+}
+fn drain(b: &Buddy, p: &SpinLockIrq<Pcp>) {
+    let mut p = p.lock();
+    for order in 0..pcp::ORDERS {
+        while let Some(run) = p.pop(order) {
+            b.zone_of(run.pfn()).free(run);
         }
     }
 }
