@@ -81,6 +81,15 @@ pub fn set_affinity(task: &TaskRef, mask: CpuMask) -> Result<()> {
 
 /// The same for bound threads, and for processors that are not there.
 pub(crate) fn set_affinity_unchecked(task: &TaskRef, mask: CpuMask) -> Result<()> {
+    set(task, mask, true)
+}
+
+/// The same from any context: a task that runs where it may not is moved soon, and not waited for.
+pub(crate) fn change_affinity(task: &TaskRef, mask: CpuMask) -> Result<()> {
+    set(task, mask, false)
+}
+
+fn set(task: &TaskRef, mask: CpuMask, wait: bool) -> Result<()> {
     let ext = task.ext::<Ext>();
     let t = &*ext.thread;
     if t.is_idle() {
@@ -113,7 +122,7 @@ pub(crate) fn set_affinity_unchecked(task: &TaskRef, mask: CpuMask) -> Result<()
             drop(g);
             if let Some(w) = stop.filter(|_| !here) {
                 // A processor that goes down moves its tasks without this.
-                let _ = migration::stop_with(id, &w);
+                let _ = if wait { migration::stop_with(id, &w) } else { migration::ask(id, &w) };
             }
             return Ok(());
         }

@@ -293,6 +293,13 @@ impl Scheduler for Sched {
             balance::push_rt(id);
         }
     }
+
+    fn sleeping(&self, me: frame::task::Current) {
+        crate::workqueue::worker::sleeping(crate::thread::thread(&me));
+    }
+    fn running(&self, me: frame::task::Current) {
+        crate::workqueue::worker::running(crate::thread::thread(&me));
+    }
 }
 
 /// Which waiting tasks to move.

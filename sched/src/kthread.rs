@@ -206,12 +206,12 @@ impl KthreadHandle {
     }
     /// Keeps it on one processor for good. Before it is started; the processor need not be on line before that.
     pub fn bind(&self, cpu: CpuId) -> Result<()> {
-        self.bind_to(CpuMask::one(cpu))
+        self.bind_mask(CpuMask::one(cpu))
     }
-    /// Keeps it on some processors, and others from changing that. One that runs elsewhere is moved.
-    pub fn bind_to(&self, cpus: CpuMask) -> Result<()> {
+    /// Keeps it on some processors; user space cannot change it. Before it is started.
+    pub fn bind_mask(&self, mask: CpuMask) -> Result<()> {
         self.control.bound.store(1, Ordering::Relaxed);
-        crate::attr::set_affinity_unchecked(&self.task, cpus)
+        crate::attr::set_affinity_unchecked(&self.task, mask)
     }
     pub fn has_exited(&self) -> bool {
         self.control.flags() & EXITED != 0

@@ -18,6 +18,7 @@
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
+//! | work queues | [`workqueue`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
 //! # Order of start-up
@@ -60,6 +61,7 @@ pub mod time;
 mod timer;
 pub mod tree;
 pub mod weights;
+pub mod workqueue;
 
 use ::core::any::Any;
 use alloc::boxed::Box;
@@ -160,6 +162,7 @@ pub fn start_daemons() -> Result<()> {
     ksoftirqd::start()?;
     idle_inject::start()?;
     stat::init()?;
+    workqueue::start()?;
     for card in [
         &swapper::CARD,
         &kthreadd::CARD,

@@ -98,6 +98,13 @@ fn wake(c: CpuId) {
 /// then the job is not done.
 pub(crate) fn stop_with(c: CpuId, w: &Arc<Work>) -> Result<()> {
     frame::context::might_sleep();
+    ask(c, w)?;
+    w.done.wait();
+    if w.job.lock().is_some() { Err(Errno::ENOENT) } else { Ok(()) }
+}
+
+/// The same from any context, without waiting.
+pub(crate) fn ask(c: CpuId, w: &Arc<Work>) -> Result<()> {
     {
         let mut i = inbox(c).lock();
         if !i.enabled {
@@ -107,8 +114,7 @@ pub(crate) fn stop_with(c: CpuId, w: &Arc<Work>) -> Result<()> {
         i.works.push_back(w.clone());
     }
     wake(c);
-    w.done.wait();
-    if w.job.lock().is_some() { Err(Errno::ENOENT) } else { Ok(()) }
+    Ok(())
 }
 
 /// Runs `f` on processor `c` in place of whatever runs there, preemption held off, and waits. In a task. ENOENT if the processor is not

@@ -26,6 +26,7 @@ use crate::{
     runqueue::{Ent, Entity},
     timer::SleepTimer,
     tree::Node,
+    workqueue::worker::Worker,
 };
 
 /// A counted reference to a task: what everything that keeps one holds.
@@ -75,6 +76,17 @@ impl Comm {
     /// At most 15 bytes: `comm` of Linux.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..(self.len as usize).min(Self::COMM_MAX)]
+    }
+}
+
+impl fmt::Write for Comm {
+    /// Appends; what does not fit is cut.
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let at = self.len as usize;
+        let n = s.len().min(self.bytes.len() - at);
+        self.bytes[at..at + n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len = (at + n) as u8;
+        Ok(())
     }
 }
 
@@ -130,6 +142,8 @@ pub struct Thread {
     /// Changed by the task itself, under its processor's queue lock.
     pub(crate) resting: AtomicBool,
     payload: Once<Typed>,
+    /// What it is to the work queues, if it executes their items.
+    worker: crate::workqueue::worker::Slot,
     pub(crate) control: Option<Arc<Control>>,
 }
 
@@ -198,6 +212,28 @@ impl Thread {
     }
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+    /// The name as `/proc` shows it: a worker's says which queue it works for.
+    pub fn proc_name(&self) -> Comm {
+        let Some(w) = self.worker() else { return self.comm() };
+        let mut c = Comm { len: 0, bytes: [0; 63] };
+        let _ = crate::workqueue::worker::write_name(w, &mut c);
+        c
+    }
+    #[inline]
+    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
+        self.worker.get()
+    }
+    pub(crate) fn set_worker(&self, w: Arc<Worker>) {
+        self.worker.call_once(|| w);
+    }
+    /// It executes items of work queues: `PF_WQ_WORKER`.
+    pub fn is_wq_worker(&self) -> bool {
+        self.worker().is_some()
+    }
+    /// User space may not change where it runs: `PF_NO_SETAFFINITY`.
+    pub fn has_fixed_affinity(&self) -> bool {
+        self.is_bound()
     }
     pub fn is_kthread(&self) -> bool {
         self.kind == Kind::Kernel
@@ -315,6 +351,7 @@ impl Make<'_> {
             yielding: AtomicBool::new(false),
             resting: AtomicBool::new(self.kind == Kind::Idle),
             payload: Once::new(),
+            worker: Once::new(),
             control: self.control,
         })
         .ok_or(Errno::ENOMEM)?;

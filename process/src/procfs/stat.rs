@@ -17,6 +17,7 @@ use crate::{
 const PF_EXITING: u32 = 0x4;
 const PF_FORKNOEXEC: u32 = 0x40;
 const PF_KTHREAD: u32 = 0x20_0000;
+const PF_NO_SETAFFINITY: u32 = 0x400_0000;
 const PF_RANDOMIZE: u32 = 0x40_0000;
 
 /// Sets of signals that are ignored and caught.
@@ -63,6 +64,7 @@ pub(super) fn show(t: &TaskRef, out: &mut Out) -> Result<()> {
         }
     };
     let mut flags = if th.is_kthread() { PF_KTHREAD | PF_FORKNOEXEC } else { 0 };
+    flags |= if th.has_fixed_affinity() { PF_NO_SETAFFINITY } else { 0 };
     let (mut pending, mut blocked, mut ign, mut cgt, mut threads, mut tty) =
         (SigSet::EMPTY, SigSet::EMPTY, SigSet::EMPTY, SigSet::EMPTY, 1, 0);
     if let Some(d) = d {

@@ -7,7 +7,7 @@ use frame::{
 };
 
 use super::{THREADS, state, state::Callback};
-use crate::{core, migration, place, smpboot, softirq, swapper, time, timer};
+use crate::{core, migration, place, smpboot, softirq, swapper, time, timer, workqueue};
 
 /// Fills the table with the states that are always there.
 pub(super) fn fill() {
@@ -26,6 +26,11 @@ pub(super) fn fill() {
     set(TEARDOWN_CPU, "cpu:teardown", none, Some(take_down));
     set(AP_ACTIVE_WAIT, "sched:waitempty", none, Some(wait_empty));
     set(AP_SMPBOOT_THREADS, "smpboot/threads:online", Some(smpboot::unpark_all), Some(smpboot::park_all));
+    let no_workers = |c| {
+        workqueue::cpu_offline(c);
+        Ok(())
+    };
+    set(AP_WORKQUEUE_ONLINE, "workqueue:online", Some(workqueue::cpu_online), Some(no_workers));
     set(AP_ACTIVE, "sched:active", Some(activate), Some(deactivate));
     set(ONLINE, "online", none, none);
 }
@@ -153,5 +158,5 @@ fn wait_empty(c: CpuId) -> Result<()> {
 }
 
 fn leave(c: CpuId) {
-    core::push_all(c, |t| !t.is_bound());
+    core::push_all(c, |t| !t.is_bound() || !t.affinity().and(place::active()).is_empty());
 }
