@@ -103,10 +103,13 @@ pub fn cpu_idle() -> ! {
     let me = cpu::raw_id();
     loop {
         base::log::klog_tick();
-        if !cpu::online().contains(me) {
+        let gone = || !cpu::online().contains(me);
+        if gone() {
             end(me);
         }
-        cpu::idle();
+        // Asked once more with interrupts off: the machine may have been stopped since.
+        cpu::halt_unless(gone);
+        frame::task::preempt_check();
     }
 }
 

@@ -278,13 +278,58 @@ fn hotplug() {
     sim::campaign("hotplug", SEEDS, |_| boot(everything));
 }
 
-/// A timer that stays on the processor that went is a test failure.
+/// Timers of every kind that were armed on a processor fire on time although it is away.
+fn timers_go_on() {
+    let cpus = possible();
+    if cpus.len() < 2 {
+        return;
+    }
+    let c = cpus[1 + random(cpus.len() as u64 - 1) as usize];
+    let left = Arc::new(AtomicU32::new(3));
+    let l = left.clone();
+    let asleep = Arc::new(Completion::new());
+    let a = asleep.clone();
+    let _sleeper = spawn("sleeper", move || {
+        let me = sched::current().arc();
+        sched::set_affinity(&me, CpuMask::one(c)).unwrap();
+        let fires = || {
+            let l = l.clone();
+            move || { let _ = l.fetch_sub(1, Ordering::SeqCst); }
+        };
+        let (f, g) = (fires(), fires());
+        let precise = time::Timer::new(move |_| f()).unwrap();
+        let coarse = time::TimerWheel::new(move |_| g()).unwrap();
+        let at = time::now_ns() + (20 + random(40)) * MS;
+        precise.arm(at);
+        coarse.arm_in((20 + random(40)) * MS);
+        a.complete();
+        time::sleep_until(at, State::UNINTERRUPTIBLE).unwrap();
+        l.fetch_sub(1, Ordering::SeqCst);
+        time::sleep_ns(500 * MS);
+    });
+    asleep.wait();
+    time::sleep_ns(random(2000) * US);
+    cpuhp::cpu_down(c).unwrap();
+    let until = time::now_ns() + 200 * MS;
+    while left.load(Ordering::SeqCst) != 0 {
+        assert!(time::now_ns() < until, "{} timers do not fire", left.load(Ordering::SeqCst));
+        time::sleep_ns(MS);
+    }
+    cpuhp::cpu_up(c).unwrap();
+}
+
+#[test]
+fn timers_of_a_processor_that_goes() {
+    sim::campaign("timers_go_on", SEEDS, |_| boot(timers_go_on));
+}
+
+/// Timers that stay on the processor that went are a test failure.
 #[test]
 fn a_timer_left_behind_is_found() {
-    sim::expect_failure("timer_left_behind", 200, |_| {
+    sim::expect_failure("timer_left_behind", 100, |_| {
         boot(|| {
             faults::LEAVE_TIMERS.store(true, Ordering::Relaxed);
-            everything();
+            timers_go_on();
         })
     });
 }
