@@ -5,12 +5,14 @@
 //! | [`tmpfs`] | files in memory: `/tmp`, `/run`, and the root at boot |
 //! | [`pipe`] | pipes and FIFOs |
 //! | [`procfs`], [`sysfs`] | what the kernel says of itself; [`knobs`] presents their common tree |
+//! | [`tracefs`], [`debugfs`] | trace events and what they recorded; the older place for them |
 //! | [`devtmpfs`], [`kdevtmpfs`] | `/dev`, and the thread that fills it |
 //! | [`initramfs`] | unpacking the archive that the boot loader brought into the root |
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod debugfs;
 pub mod devtmpfs;
 pub mod initramfs;
 pub mod kdevtmpfs;
@@ -19,12 +21,15 @@ pub mod pipe;
 pub mod procfs;
 pub mod sysfs;
 pub mod tmpfs;
+pub mod tracefs;
 
 /// Registers the file systems of this room and mounts the (empty) root. Before the first user process.
 pub fn init() -> base::Result<vfs::Path> {
     tmpfs::init()?;
     procfs::init()?;
     sysfs::init()?;
+    tracefs::init()?;
+    debugfs::init()?;
     devtmpfs::init()?;
     pipe::init()?;
     tmpfs::mount_rootfs()

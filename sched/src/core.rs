@@ -30,8 +30,8 @@ use frame::{
 use crate::{
     TICK_NS, account, balance, load, place,
     runqueue::{Ent, Picked, RunQueue},
-    thread::{Ext, Payload, TaskRef},
-    timer,
+    thread::{Ext, Payload, TaskRef, Thread, thread},
+    timer, trace,
 };
 
 /// What the scheduler keeps per processor.
@@ -125,28 +125,28 @@ pub(crate) fn rt_waiting() -> CpuMask {
     CpuMask(RT_WAITING.load(Ordering::Relaxed))
 }
 
-/// Records where a task is queued from now on.
-#[inline]
-pub(crate) fn set_task_cpu(task: &TaskRef, to: CpuId) {
-    task.set_cpu(to);
-}
-
 /// The policy object that frame holds.
 pub(crate) struct Sched;
 pub(crate) static SCHED: Sched = Sched;
 
 /// Queues a carried entity on a processor that may run it. Interrupts are off. Returns that processor if it must be
 /// told.
-pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>) -> Option<CpuId> {
+/// `how` is `None` for one that was queued elsewhere.
+pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Option<Enqueue>) -> Option<CpuId> {
     let prev = task.cpu();
     let e = &mut ent.value;
     let allowed = place::usable(e, prev);
     let target = place::place(prev, frame::cpu::raw_id(), allowed, e.policy.rank());
-    activate_on(task, ent, target)
+    activate_on(task, ent, how, target)
 }
 
 /// The same for a processor that has been chosen.
-pub(crate) fn activate_on(task: &TaskRef, mut ent: Ent<Payload>, target: CpuId) -> Option<CpuId> {
+pub(crate) fn activate_on(
+    task: &TaskRef,
+    mut ent: Ent<Payload>,
+    how: Option<Enqueue>,
+    target: CpuId,
+) -> Option<CpuId> {
     let this = frame::cpu::raw_id();
     let e = &mut ent.value;
     let now = frame::time::now_ns();
@@ -161,9 +161,16 @@ pub(crate) fn activate_on(task: &TaskRef, mut ent: Ent<Payload>, target: CpuId) 
         account::io_done(cpu(task.cpu()), now);
     }
     e.payload.task = Some(task.clone());
+    if target != task.cpu() && how != Some(Enqueue::New) {
+        trace::migrate(task, target);
+    }
     let mut q = c.rq.lock();
+    trace::runtime(&q.rq, now);
     let mut tell = q.rq.enqueue(ent, now);
-    set_task_cpu(task, target);
+    task.set_cpu(target);
+    if let Some(how) = how {
+        note_wakeup(task, how, target);
+    }
     publish(c, &q.rq);
     if !tell && q.rq.needs_tick() {
         if target == this {
@@ -177,20 +184,68 @@ pub(crate) fn activate_on(task: &TaskRef, mut ent: Ent<Payload>, target: CpuId) 
     tell.then_some(target)
 }
 
-/// [`activate`], and tells the processor.
+/// Queues one that was queued elsewhere, and tells the processor.
 pub(crate) fn activate_and_tell(task: &TaskRef, ent: Ent<Payload>) {
-    if let Some(c) = activate(task, ent) {
+    if let Some(c) = activate(task, ent, None) {
         frame::task::resched(c);
     }
 }
 
+/// A wake-up begins: for the trace.
+#[inline]
+fn note_waking(task: &TaskRef) {
+    base::trace!(trace::sched_waking {
+        comm: trace::comm(thread(task)),
+        pid: thread(task).pid() as i32,
+        prio: thread(task).prio(),
+        target_cpu: task.cpu().get() as i32,
+    });
+}
+
+/// A task came onto a queue: for the trace. The queue is locked.
+#[inline]
+fn note_wakeup(task: &TaskRef, how: Enqueue, target: CpuId) {
+    match how {
+        Enqueue::Wakeup => base::trace!(trace::sched_wakeup {
+            comm: trace::comm(thread(task)),
+            pid: thread(task).pid() as i32,
+            prio: thread(task).prio(),
+            target_cpu: target.get() as i32,
+        }),
+        Enqueue::New => base::trace!(trace::sched_wakeup_new {
+            comm: trace::comm(thread(task)),
+            pid: thread(task).pid() as i32,
+            prio: thread(task).prio(),
+            target_cpu: target.get() as i32,
+        }),
+    }
+}
+
+/// A processor switches from `prev` to `next`: for the trace. The queue is locked.
+#[inline]
+fn note_switch(prev: &Thread, what: Prev, next: &Arc<Task>) {
+    if !trace::sched_switch::event().is_on() || ::core::ptr::eq(prev, thread(next)) {
+        return;
+    }
+    let state = match what {
+        // An idle task gives way by itself.
+        Prev::Runnable => trace::state(None, !prev.is_idle()),
+        Prev::Sleeping(s) => trace::state(Some(s), false),
+        Prev::Dead => trace::state(Some(State::DEAD), false),
+    };
+    trace::switch(prev, state, thread(next));
+}
+
 impl Scheduler for Sched {
     #[inline]
-    fn enqueue(&self, task: &Arc<Task>, _how: Enqueue) -> Option<CpuId> {
+    fn enqueue(&self, task: &Arc<Task>, how: Enqueue) -> Option<CpuId> {
+        if how == Enqueue::Wakeup {
+            note_waking(task);
+        }
         // The task has left its processor, so its entity is at home; only `attr` may look at it there, briefly, and
         // leaves it.
         let ent = task.ext::<Ext>().home.lock().take().expect("a sleeping task has its entity at home");
-        activate(task, ent)
+        activate(task, ent, Some(how))
     }
 
     fn pick_next(&self, id: CpuId, prev: &Arc<Task>, what: Prev) -> Arc<Task> {
@@ -208,6 +263,7 @@ impl Scheduler for Sched {
             balance::pull_rt(id, now);
         }
         let mut q = c.rq.lock();
+        trace::runtime(&q.rq, now);
         match what {
             Prev::Runnable => {
                 if t.yielding.load(Ordering::Relaxed) {
@@ -271,6 +327,7 @@ impl Scheduler for Sched {
         if !(picked == Picked::Idle && t.is_idle()) {
             c.switches.store(c.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
+        note_switch(t, what, &next);
         drop(q);
         drop(dead);
         match picked {
@@ -336,7 +393,8 @@ pub(crate) fn move_one(from: CpuId, to: CpuId, now: u64, which: Which) -> bool {
     };
     let Some(ent) = taken else { return false };
     if let Some(t) = &ent.value.payload.task {
-        set_task_cpu(t, to);
+        trace::migrate(t, to);
+        t.set_cpu(to);
     }
     dst.enqueue(ent, now);
     publish(cpu(from), src);
@@ -389,6 +447,7 @@ pub(crate) fn tick(id: CpuId, now: u64) -> Option<u64> {
     let c = cpu(id);
     let (resched, needs) = {
         let mut q = c.rq.lock();
+        trace::runtime(&q.rq, now);
         let resched = q.rq.charge(now);
         let needs = q.rq.needs_tick();
         c.ticking.store(needs, Ordering::Relaxed);

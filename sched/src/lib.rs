@@ -19,6 +19,7 @@
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
 //! | work queues | [`workqueue`] |
+//! | trace events | [`trace`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
 //! # Order of start-up
@@ -59,6 +60,7 @@ pub mod swapper;
 mod thread;
 pub mod time;
 mod timer;
+pub mod trace;
 pub mod tree;
 pub mod weights;
 pub mod workqueue;

@@ -243,7 +243,7 @@ pub(crate) fn move_away(task: &TaskRef, on: CpuId, dest: Option<CpuId>) {
     let Some((task, ent)) = core::take_waiting(on, wanted) else { return };
     match dest.filter(|&d| active().contains(d)) {
         Some(d) => {
-            if let Some(c) = activate_on(&task, ent, d) {
+            if let Some(c) = activate_on(&task, ent, None, d) {
                 frame::task::resched(c);
             }
         }

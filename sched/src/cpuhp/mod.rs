@@ -24,6 +24,7 @@
 pub mod state;
 mod steps;
 mod sysfs;
+pub(crate) mod trace;
 
 use base::{Errno, Result, daemon::Card};
 use frame::{
@@ -96,7 +97,12 @@ fn invoke(c: CpuId, n: u32, up: bool) -> Result<()> {
     let s = cpu(c);
     let Some(st) = state::step(n) else { return Ok(()) };
     let Some(f) = (if up { st.up } else { st.down }) else { return Ok(()) };
-    steps::trace_enter(c, s.target.load(Ordering::Relaxed), n, f);
+    base::trace!(trace::cpuhp_enter {
+        cpu: c.get(),
+        target: s.target.load(Ordering::Relaxed) as i32,
+        idx: n as i32,
+        fun: f as usize as u64,
+    });
     let injected = s.fail.load(Ordering::Relaxed) == n as i32;
     let r = if injected {
         s.fail.store(-1, Ordering::Relaxed);
@@ -104,7 +110,12 @@ fn invoke(c: CpuId, n: u32, up: bool) -> Result<()> {
     } else {
         f(c)
     };
-    steps::trace_exit(c, s.state.load(Ordering::Relaxed), n, r.err().map_or(0, |e| -e.code()));
+    base::trace!(trace::cpuhp_exit {
+        cpu: c.get(),
+        state: s.state.load(Ordering::Relaxed) as i32,
+        idx: n as i32,
+        ret: r.err().map_or(0, |e| -e.code()),
+    });
     r
 }
 
@@ -269,5 +280,6 @@ pub(crate) fn start() -> Result<()> {
     let t = PerCpuThreads::start_self_parking(&ROW)?;
     THREADS.call_once(|| t);
     READY.store(true, Ordering::Release);
+    trace::register();
     sysfs::init()
 }

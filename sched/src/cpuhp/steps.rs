@@ -6,7 +6,7 @@ use frame::{
     irq,
 };
 
-use super::{THREADS, state, state::Callback};
+use super::{THREADS, state};
 use crate::{core, migration, place, smpboot, softirq, swapper, time, timer, workqueue};
 
 /// Fills the table with the states that are always there.
@@ -34,9 +34,6 @@ pub(super) fn fill() {
     set(AP_ACTIVE, "sched:active", Some(activate), Some(deactivate));
     set(ONLINE, "online", none, none);
 }
-
-pub(super) fn trace_enter(_cpu: CpuId, _target: u32, _step: u32, _f: Callback) {}
-pub(super) fn trace_exit(_cpu: CpuId, _state: u32, _step: u32, _ret: i32) {}
 
 /// A processor that inherits from `dying`: the first that stays.
 fn heir(dying: CpuId) -> CpuId {
