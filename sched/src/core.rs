@@ -420,6 +420,10 @@ pub(crate) fn take_waiting(
 
 /// Sends the waiting tasks of which `pred` says so to where they may go. On the processor itself, in a task that stays or with interrupts off.
 pub(crate) fn push_all(from: CpuId, pred: impl Fn(&crate::Thread) -> bool) {
+    #[cfg(not(target_os = "none"))]
+    if crate::faults::LEAVE_TASKS.load(Ordering::Relaxed) {
+        return;
+    }
     loop {
         let _g = frame::context::IrqGuard::new();
         let Some((task, ent)) = take_waiting(from, |e| pred(&e.payload.thread)) else { return };

@@ -334,13 +334,54 @@ fn a_timer_left_behind_is_found() {
     });
 }
 
-/// So is a task that stays on its queue.
+/// A task that is bound to the processor and runs, or waits, goes on elsewhere.
+fn tasks_go_on() {
+    let cpus = possible();
+    if cpus.len() < 2 {
+        return;
+    }
+    let c = cpus[1 + random(cpus.len() as u64 - 1) as usize];
+    let over = Arc::new(AtomicBool::new(false));
+    let rounds: Vec<_> = (0..2).map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let hogs: Vec<_> = rounds
+        .iter()
+        .map(|r| {
+            let (o, r) = (over.clone(), r.clone());
+            spawn("hog", move || {
+                sched::set_affinity(&sched::current().arc(), CpuMask::one(c)).unwrap();
+                while !o.load(Ordering::Relaxed) {
+                    r.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    while rounds.iter().any(|r| r.load(Ordering::Relaxed) == 0) {
+        time::sleep_ns(MS);
+    }
+    cpuhp::cpu_down(c).unwrap();
+    let read = || rounds.iter().map(|r| r.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let (before, until) = (read(), time::now_ns() + 200 * MS);
+    while read().iter().zip(&before).any(|(a, b)| a == b) {
+        assert!(time::now_ns() < until, "a task does not go on");
+        time::sleep_ns(MS);
+    }
+    cpuhp::cpu_up(c).unwrap();
+    over.store(true, Ordering::Relaxed);
+    hogs.iter().for_each(|h| h.wait());
+}
+
+#[test]
+fn tasks_of_a_processor_that_goes() {
+    sim::campaign("tasks_go_on", SEEDS / 3, |_| boot(tasks_go_on));
+}
+
+/// A task that stays on its queue is a test failure.
 #[test]
 fn a_task_left_behind_is_found() {
-    sim::expect_failure("task_left_behind", 200, |_| {
+    sim::expect_failure("task_left_behind", 50, |_| {
         boot(|| {
             faults::LEAVE_TASKS.store(true, Ordering::Relaxed);
-            everything();
+            tasks_go_on();
         })
     });
 }

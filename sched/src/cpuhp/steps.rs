@@ -89,10 +89,6 @@ fn bring_up(c: CpuId) -> Result<()> {
 
 /// Nothing but the thread that runs may stay: what is bound here and still queued works elsewhere until it comes to its end.
 fn sched_dying(c: CpuId) -> Result<()> {
-    #[cfg(not(target_os = "none"))]
-    if crate::faults::LEAVE_TASKS.load(frame::atomic::Ordering::Relaxed) {
-        return Ok(());
-    }
     core::push_all(c, |_| true);
     core::stop_ticking(c);
     Ok(())
