@@ -253,11 +253,11 @@ pub(crate) fn move_away(task: &TaskRef, on: CpuId, dest: Option<CpuId>) {
 
 /// For `exec`, when a task is at its smallest: if others want this processor and one stands idle, goes there. In a task.
 pub fn exec() {
-    let me = frame::task::current().arc();
-    let here = me.cpu();
+    let here = frame::cpu::raw_id();
     if cpu(here).runnable.load(Ordering::Relaxed) < 2 {
         return;
     }
+    let me = frame::task::current().arc();
     let idle = idle_cpus().and(thread(&me).affinity()).and(active()).without(here);
     let Some(dest) = idle.first() else { return };
     // Staying is no error.

@@ -33,8 +33,8 @@ pub(crate) fn set_active(cpu: CpuId, on: bool) {
     }
 }
 
-/// Where a task may be put now. If its affinity leaves nothing, that of a user's task is given up, as Linux does when the
-/// last processor of a task goes; a kernel thread keeps it, and works elsewhere meanwhile. Never empty.
+/// Where a task may be put now. If its affinity leaves nothing it is given up, as Linux does when the last processor of a task
+/// goes; a bound kernel thread keeps it, and works elsewhere meanwhile. Never empty.
 pub(crate) fn usable(e: &mut Entity<Payload>, prev: CpuId) -> CpuMask {
     let a = e.affinity.and(active());
     if a.is_empty() { usable_otherwise(e, prev) } else { a }
@@ -47,9 +47,9 @@ fn usable_otherwise(e: &mut Entity<Payload>, prev: CpuId) -> CpuMask {
         let on = e.affinity.and(frame::cpu::online());
         return if on.is_empty() { active() } else { on };
     }
+    e.affinity = CpuMask::ALL;
+    t.note_affinity(CpuMask::ALL);
     if t.kind() == Kind::User {
-        e.affinity = CpuMask::ALL;
-        t.note_affinity(CpuMask::ALL);
         base::pr_info!("process {} ({}) no longer affine to cpu{prev}", t.pid(), t.comm());
     }
     active()

@@ -69,6 +69,8 @@ pub fn die() -> ! {
     assert!(!super::online().contains(me), "processor {me} dies while it is on line");
     assert!(arch::preempt_count() == 0 && arch::irq_depth_add(0) == 0, "processor {me} dies while atomic");
     crate::sync::lockdep::assert_none_held("a processor dies");
+    // The interrupt that would run it does not come any more.
+    super::work::run_pending();
     crate::paging::leave_user_table();
     crate::time::set_timer(None);
     // No read sections from here.
