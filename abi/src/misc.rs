@@ -232,28 +232,27 @@ pub(crate) fn reboot(r: &mut Regs) -> Ret {
     match r.uint::<2>() {
         RESTART => {
             sync_all();
-            base::pr_emerg!("reboot: Restarting system");
-            frame::boot::reset()
+            base::reboot::restart(None)
         }
         RESTART2 => {
             // Linux hands the words to the firmware; there is nobody to read them here.
             let words = string(r.size::<3>(), 255, Errno::EINVAL)?;
             sync_all();
-            base::pr_emerg!("reboot: Restarting system with command '{}'", String::from_utf8_lossy(&words));
-            frame::boot::reset()
+            base::reboot::restart(Some(&String::from_utf8_lossy(&words)))
         }
         POWER_OFF => {
             sync_all();
-            base::pr_emerg!("reboot: Power down");
-            frame::boot::power_off()
+            base::reboot::power_off()
         }
         HALT => {
             sync_all();
-            base::pr_emerg!("reboot: System halted");
-            frame::boot::halt()
+            base::reboot::halt()
         }
-        // No keyboard here can ask with Ctrl-Alt-Del.
-        CAD_ON | CAD_OFF => Ok(0),
+        CAD_ON | CAD_OFF => {
+            let on = i32::from(r.uint::<2>() == CAD_ON);
+            base::reboot::CTRL_ALT_DEL.store(on, frame::atomic::Ordering::Relaxed);
+            Ok(0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }

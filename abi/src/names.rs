@@ -324,8 +324,7 @@ pub(crate) fn sync(_: &mut Regs) -> Ret {
     Ok(0)
 }
 pub(crate) fn sync_all() {
-    // As on Linux, an error is for those who call `fsync`.
-    let _ = vfs::mount::root().mount.sb().ops().sync();
+    vfs::emergency::sync_all();
 }
 pub(crate) fn syncfs(r: &mut Regs) -> Ret {
     let f = crate::files::file(r.int::<0>())?;

@@ -1,5 +1,5 @@
 //! What every room needs: error numbers, the kernel log, boot parameters, the tree of knobs that procfs and sysfs
-//! present, the registry of devices, credentials, counters and the identity cards of the daemons.
+//! present, the registry of devices and their uevents, credentials, counters and the identity cards of the daemons.
 //!
 //! Nothing here knows what a process or a file system is; those rooms put their facts into these tables.
 #![cfg_attr(not(test), no_std)]
@@ -11,10 +11,14 @@ pub mod daemon;
 pub mod device;
 pub mod errno;
 pub mod log;
+pub mod model;
 pub mod params;
+pub mod reboot;
+pub mod resource;
 pub mod stat;
 pub mod trace;
 pub mod tree;
+pub mod uevent;
 
 pub use cred::Cred;
 pub use errno::{Errno, Result};

@@ -55,6 +55,11 @@ pub fn read_initrd(offset: usize, out: &mut [u8]) -> usize {
     n
 }
 
+/// A copy of the `n`th ACPI table of that name (`MCFG`, `FACP`, `DSDT` …), header included; its checksum is right.
+pub fn acpi_table(signature: &[u8; 4], n: usize) -> Option<Vec<u8>> {
+    crate::arch::acpi_table(signature, n)
+}
+
 /// Ends the machine.
 pub fn power_off() -> ! {
     crate::arch::power_off()

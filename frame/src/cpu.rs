@@ -156,6 +156,19 @@ pub fn halt_unless(done: impl FnOnce() -> bool) {
     }
 }
 
+/// As [`idle`], for when waking up may not take its time: spins, with interrupts on, until a task waits for this processor or
+/// `keep` says no. RCU counts each turn as quiescent.
+pub fn idle_poll(keep: impl Fn() -> bool) {
+    while !arch::need_resched() && keep() {
+        arch::irq_disable();
+        crate::sync::rcu::note_quiescent();
+        arch::irq_enable();
+        arch::relax();
+    }
+    arch::irq_enable();
+    crate::task::preempt_check();
+}
+
 /// Keeps neighbours' values off one cache line.
 #[repr(align(64))]
 struct Padded<T>(T);

@@ -23,7 +23,8 @@
 //! | [`heap`] | the global allocator, raw slabs, fallible `try_box`, `try_arc` |
 //! | [`time`] | clock and one-shot timer |
 //! | [`vdso`] | the clock's code for user mode |
-//! | [`irq`] | interrupt lines, softirq pending bits |
+//! | [`irq`] | interrupt lines and messages, softirq pending bits |
+//! | [`dma`] | memory that devices read and write |
 //! | [`entropy`] | random words from the processor |
 //! | [`io`] | port and memory-mapped I/O |
 //! | [`boot`] | what the firmware handed over |
@@ -48,6 +49,7 @@ pub mod console;
 pub mod containers;
 pub mod context;
 pub mod cpu;
+pub mod dma;
 pub mod entropy;
 pub mod heap;
 pub mod io;

@@ -49,7 +49,8 @@ mod cursor;
 mod entry;
 mod fault;
 mod fork;
-pub mod kernel;
+#[cfg(target_os = "none")]
+pub(crate) mod kernel;
 mod moving;
 mod range;
 #[cfg(test)]
@@ -62,7 +63,6 @@ pub use entry::{Entry, Flags, MAX_SWAP, Mapping};
 pub use fault::{
     Access, Fault, FaultError, FaultHandler, Origin, handle_user_fault, install_fault_handler, on_fault,
 };
-pub use kernel::{Mmio, map_device};
 pub(crate) use tlb::on_shootdown;
 pub use tlb::{TlbBatch, TlbStats, tlb_stats};
 

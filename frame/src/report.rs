@@ -4,12 +4,14 @@
 //! Linux has the same under the names `dump_stack()`, `trigger_allbutself_cpu_backtrace()`, `kallsyms` and the panic
 //! notifier chain.
 
+use alloc::vec::Vec;
 use core::panic::PanicInfo;
 
 use crate::{
     arch,
     atomic::{AtomicBool, Ordering},
     context::PreemptGuard,
+    task::Task,
 };
 
 /// Prints where the caller is and how it got there.
@@ -44,6 +46,25 @@ pub fn symbol(addr: u64) -> Option<(&'static str, u64)> {
 pub fn install_panic_action(f: fn(&PanicInfo<'_>)) -> bool {
     arch::install_panic_action(f)
 }
+
+/// Where a task that does not run will go on: the addresses to which its functions return, innermost first; none for one that
+/// runs, and hosted. A look from outside: a task that begins to run meanwhile gives nonsense, which does no harm.
+pub fn stack_of(task: &Task) -> Vec<u64> {
+    let mut calls = Vec::new();
+    let Some(range) = task.stack_range() else { return calls };
+    if task.is_on_cpu() || calls.try_reserve_exact(DEPTH).is_err() {
+        return calls;
+    }
+    arch::saved_frames(task.saved_context(), range, |addr| {
+        if calls.len() < DEPTH {
+            calls.push(addr);
+        }
+    });
+    calls
+}
+
+/// Frames shown at most.
+const DEPTH: usize = 24;
 
 #[cfg(test)]
 mod tests {

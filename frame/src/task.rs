@@ -270,6 +270,10 @@ impl Task {
     pub(crate) fn context(&self) -> *const arch::Context {
         self.ctx.get()
     }
+    /// Where it goes on, while it does not run: for reports.
+    pub(crate) fn saved_context(&self) -> *const arch::Context {
+        self.ctx.get()
+    }
     /// Addresses of its kernel stack, lowest first; `None` for a boot stack.
     pub fn stack_range(&self) -> Option<core::ops::Range<usize>> {
         self.stack.as_ref().map(|s| s.range())

@@ -7,12 +7,14 @@
 //! | [`procfs`], [`sysfs`] | what the kernel says of itself; [`knobs`] presents their common tree |
 //! | [`tracefs`], [`debugfs`] | trace events and what they recorded; the older place for them |
 //! | [`devtmpfs`], [`kdevtmpfs`] | `/dev`, and the thread that fills it |
+//! | [`devpts`] | `/dev/pts`: the slaves of pseudo-terminals |
 //! | [`initramfs`] | unpacking the archive that the boot loader brought into the root |
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
 pub mod debugfs;
+pub mod devpts;
 pub mod devtmpfs;
 pub mod initramfs;
 pub mod kdevtmpfs;
@@ -31,6 +33,7 @@ pub fn init() -> base::Result<vfs::Path> {
     tracefs::init()?;
     debugfs::init()?;
     devtmpfs::init()?;
+    devpts::init()?;
     pipe::init()?;
     tmpfs::mount_rootfs()
 }

@@ -120,6 +120,16 @@ pub(crate) fn make_room(mm: &Mm) -> Result<(), Fault> {
     out_of_memory(mm)
 }
 
+/// Kills one program, whatever memory is left: what SysRq `f` does.
+pub fn kill_one() {
+    let _g = OOM_LOCK.lock();
+    let Some(victims) = VICTIMS.get() else { return };
+    match choose(*victims) {
+        Some(v) => kill(*victims, &v),
+        None => pr_err!("Out of memory and no killable processes..."),
+    }
+}
+
 /// Kills one program to free memory.
 ///
 /// # Errors

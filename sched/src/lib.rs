@@ -45,6 +45,7 @@ pub mod ksoftirqd;
 pub mod idle_inject;
 pub mod kthread;
 pub mod kthreadd;
+pub mod latency;
 pub mod load;
 pub mod migration;
 pub mod pid;

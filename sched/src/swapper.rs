@@ -22,7 +22,7 @@ use frame::{
 };
 
 use crate::{
-    account, core, cpuhp,
+    account, core, cpuhp, latency,
     policy::Policy,
     softirq,
     thread::{Kind, Make},
@@ -108,9 +108,13 @@ pub fn cpu_idle() -> ! {
         if gone() {
             end(me);
         }
-        // Asked once more with interrupts off: the machine may have been stopped since.
-        cpu::halt_unless(gone);
-        frame::task::preempt_check();
+        if latency::must_poll() {
+            cpu::idle_poll(|| latency::must_poll() && !gone());
+        } else {
+            // Asked once more with interrupts off: the machine may have been stopped since.
+            cpu::halt_unless(gone);
+            frame::task::preempt_check();
+        }
     }
 }
 

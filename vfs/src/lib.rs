@@ -34,6 +34,7 @@ pub mod attr;
 pub mod context;
 pub mod copy;
 pub mod dentry;
+pub mod emergency;
 pub mod epoll;
 pub mod eventfd;
 pub mod fdtable;
@@ -54,6 +55,7 @@ pub mod rename;
 pub mod select;
 pub mod special;
 pub mod superblock;
+pub mod timerfd;
 pub mod types;
 pub mod walk;
 

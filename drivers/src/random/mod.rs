@@ -6,8 +6,9 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use base::{Errno, Result};
+use base::{Errno, Result, cred::cap};
 use frame::sync::{LockClass, SpinLockIrq, WaitQueue};
+use linux_raw_sys::ioctl as op;
 use vfs::{
     File, FileKind, FileOps, IoDst, IoSrc, OpenFlags, PollFlags, PollTable,
     special::{DeviceNode, DeviceOps},
@@ -41,6 +42,13 @@ pub fn init() -> Result<()> {
     t.file("sys/kernel/random/entropy_avail", 0o444, |o| {
         Ok(writeln!(o, "{}", GENERATOR.lock().credited())?)
     })?;
+    // As on Linux, a number that used to mean something: who waits to write is woken when the generator is not ready.
+    t.knob(
+        "sys/kernel/random/write_wakeup_threshold",
+        0o644,
+        |o| Ok(writeln!(o, "{}", generator::READY_BITS)?),
+        |_| Ok(()),
+    )?;
     t.file("sys/kernel/random/uuid", 0o444, |o| Ok(writeln!(o, "{}", uuid())?))?;
     let boot_id = uuid();
     t.file("sys/kernel/random/boot_id", 0o444, move |o| Ok(writeln!(o, "{boot_id}")?))
@@ -177,13 +185,59 @@ impl FileOps for RandomFile {
         if is_ready() { PollFlags::READABLE | PollFlags::WRITABLE } else { PollFlags::WRITABLE }
     }
     fn ioctl(&self, _file: &File, cmd: u32, arg: usize) -> Result<usize> {
-        // RNDGETENTCNT of linux/random.h; the others need privileges that nothing here asks for.
-        const RNDGETENTCNT: u32 = 0x8004_5200;
-        if cmd != RNDGETENTCNT {
-            return Err(Errno::EINVAL);
-        }
-        let n = GENERATOR.lock().credited();
-        frame::user::copy_to_user(arg, &n.to_le_bytes())?;
+        control(cmd, arg)?;
         Ok(0)
     }
+}
+
+/// Adds what user space counts as entropy. EINVAL for a negative count.
+fn credit(bits: i32) -> Result<()> {
+    mix(&[], u32::try_from(bits).map_err(|_| Errno::EINVAL)?);
+    Ok(())
+}
+
+/// The ioctls of linux/random.h: all but the first need CAP_SYS_ADMIN.
+fn control(cmd: u32, arg: usize) -> Result<()> {
+    let int = |at: usize| -> Result<i32> {
+        let mut b = [0; 4];
+        frame::user::copy_from_user(&mut b, at)?;
+        Ok(i32::from_le_bytes(b))
+    };
+    let privileged = || if crate::caller_has_cap(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) };
+    match cmd {
+        op::RNDGETENTCNT => {
+            let n = GENERATOR.lock().credited();
+            frame::user::copy_to_user(arg, &n.to_le_bytes())?;
+        }
+        op::RNDADDTOENTCNT => {
+            privileged()?;
+            credit(int(arg)?)?;
+        }
+        // A count of bits, a count of bytes, the bytes.
+        op::RNDADDENTROPY => {
+            privileged()?;
+            let (bits, len) = (int(arg)?, usize::try_from(int(arg + 4)?).map_err(|_| Errno::EINVAL)?);
+            if bits < 0 {
+                return Err(Errno::EINVAL);
+            }
+            let mut src = IoSrc::user(arg + 8, len);
+            let mut b = [0; 256];
+            while !src.is_empty() {
+                let n = src.take(&mut b)?;
+                mix(&b[..n], 0);
+            }
+            credit(bits)?;
+        }
+        // There is no pool to be emptied any more.
+        op::RNDZAPENTCNT | op::RNDCLEARPOOL => privileged()?,
+        // Each request for bytes has a key of its own, so there is nothing to be renewed.
+        op::RNDRESEEDCRNG => {
+            privileged()?;
+            if !is_ready() {
+                return Err(Errno::ENODATA);
+            }
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
 }

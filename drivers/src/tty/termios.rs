@@ -26,9 +26,10 @@ pub mod cc {
 /// The flags that the line discipline looks at.
 pub mod flag {
     pub use linux_raw_sys::general::{
-        ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ECHOPRT, ICANON, ICRNL, IEXTEN, IGNCR, IMAXBEL, INLCR,
-        ISIG, ISTRIP, IUCLC, IUTF8, IXANY, IXON, NOFLSH, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, TOSTOP,
-        XTABS,
+        BRKINT, CLOCAL, CMSPAR, CREAD, CRTSCTS, CSTOPB, ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ECHOPRT,
+        EXTPROC, HUPCL, ICANON, ICRNL, IEXTEN, IGNBRK, IGNCR, IGNPAR, INLCR, INPCK, ISIG, ISTRIP, IUCLC,
+        IUTF8, IXANY, IXON, NOFLSH, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, PARENB, PARMRK, PARODD,
+        TOSTOP, XTABS,
     };
 }
 
@@ -91,6 +92,24 @@ impl Default for Termios {
 }
 
 impl Termios {
+    /// What a pseudo-terminal's slave starts with: 38400 baud, and no modem lines to look at.
+    pub fn of_pty() -> Termios {
+        Termios {
+            cflag: uapi::B38400 | uapi::CS8 | uapi::CREAD,
+            ispeed: 38400,
+            ospeed: 38400,
+            ..Termios::default()
+        }
+    }
+    /// A pseudo-terminal has no line: always eight bits, no parity, the receiver on.
+    pub fn without_line(mut self) -> Termios {
+        self.cflag = self.cflag & !(uapi::CSIZE | uapi::PARENB) | uapi::CS8 | uapi::CREAD;
+        self
+    }
+    /// True if XON and XOFF work and are the usual Ctrl-Q and Ctrl-S: what TIOCPKT tells the master.
+    pub fn has_usual_flow_control(&self) -> bool {
+        self.i(uapi::IXON) && self.cc[cc::STOP] == 0x13 && self.cc[cc::START] == 0x11
+    }
     #[inline]
     pub fn i(&self, f: u32) -> bool {
         self.iflag & f != 0
@@ -98,6 +117,39 @@ impl Termios {
     #[inline]
     pub fn o(&self, f: u32) -> bool {
         self.oflag & f != 0
+    }
+    #[inline]
+    pub fn c(&self, f: u32) -> bool {
+        self.cflag & f != 0
+    }
+    /// The control modes, of which some are fields: character size, speed.
+    pub fn cflag(&self) -> u32 {
+        self.cflag
+    }
+    /// Bits per second; 0 hangs up.
+    pub fn ospeed(&self) -> u32 {
+        self.ospeed
+    }
+    /// Speed, parity (`n`, `o` or `e`), bits and hardware flow control, as `console=` gives them. A speed that has no `Bnnn` code
+    /// changes nothing.
+    pub fn set_line(&mut self, speed: u32, parity: Option<u8>, bits: Option<u8>, flow: bool) {
+        let codes = (0..=15).chain((1..=15).map(|i| uapi::CBAUDEX | i));
+        if let Some(code) = codes.into_iter().find(|&c| speed != 0 && speed_of(c) == speed) {
+            self.cflag = self.cflag & !uapi::CBAUD | code;
+            (self.ispeed, self.ospeed) = (speed, speed);
+        }
+        self.cflag &= !(uapi::PARENB | uapi::PARODD | uapi::CRTSCTS);
+        self.cflag |= match parity {
+            Some(b'o') => uapi::PARENB | uapi::PARODD,
+            Some(b'e') => uapi::PARENB,
+            _ => 0,
+        };
+        if let Some(n @ 5..=8) = bits {
+            self.cflag = self.cflag & !uapi::CSIZE | u32::from(n - 5) << 4;
+        }
+        if flow {
+            self.cflag |= uapi::CRTSCTS;
+        }
     }
     #[inline]
     pub fn l(&self, f: u32) -> bool {

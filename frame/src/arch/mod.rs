@@ -35,13 +35,18 @@
 //! | `start_others(entry) -> usize` | starts the other processors |
 //! | `start_cpu(cpu, entry) -> bool` | starts one that does not execute, on the boot stack that it had if it ever did; waits for its answer |
 //! | `die(dead: impl FnOnce()) -> !` | ends this processor's execution until then; interrupts are off. `dead` is called when nothing follows but the halt |
-//! | `enable_line(line) -> Result<(), ()>` | unmasks a device's interrupt line towards the boot processor |
-//! | `port_read8(port)`, `port_write8(port, v)` | I/O ports; hosted: none, reads float high |
 //! | `hardware_id(cpu) -> u32` | the processor's APIC id |
+//! | `line_count() -> u32`, `isa_line(irq) -> u32`, `line_mode(line) -> irq::LineMode` | what the firmware says of device lines |
+//! | `route_line(line, cpu, mode, masked) -> Result<(), ()>` | from now on the line interrupts `cpu` at vector `irq::LINE_VECTORS` + line, or nobody; the receiver calls `irq::on_vector` |
+//! | `message(cpu, vector) -> irq::Message`, `send_vector(cpu, vector)`, `vector_pending(vector) -> bool` | what a device must write for that; the same from a processor; whether this processor has received it and not served it |
+//! | `port_read8(port)`, `port_write8(port, v)`, and 16 and 32 | I/O ports; hosted: those of simulated devices, others float high |
+//! | `map_device(pa, len) -> Option<usize>`, `unsafe mmio_read(at, size) -> u64`, `unsafe mmio_write(at, size, v)` | device registers; the address comes from `map_device`, the size is 1, 2, 4 or 8 and divides it |
+//! | `acpi_table(signature, n) -> Option<Vec<u8>>` | a copy of the `n`th table of that name |
 //! | `hardware_random() -> Option<u64>` | one try at the processor's random numbers |
 //! | `ticks() -> u64`, `ticks_to_ns(u64) -> u64` | the cheapest clock, and how long a span of it is |
 //! | `wall_clock_at_boot_ns()`, `tsc_hz()`, `cpuid(leaf, sub)` | what the machine is; hosted: constants |
 //! | `install_panic_action(fn)`, `backtrace_here()`, `nmi_backtrace_all()`, `symbol(addr)` | what reports need |
+//! | `saved_frames(*const Context, stack, show)` | the return addresses on the stack of a task that does not run |
 //! | hosted only: `lone() -> bool` | true on a thread outside of any simulation; there per-processor state is per thread |
 //! | hosted only: `note_frames_freed(pfn, order)` | `page` tells; a simulated TLB entry for them must not be used any more |
 //!

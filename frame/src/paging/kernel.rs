@@ -7,7 +7,6 @@
 use super::{ENTRIES, Flags, MapError, entry, new_table};
 use crate::{
     arch,
-    boot::RegionKind,
     page::{AllocFlags, PAGE_SHIFT, PAGE_SIZE, Pfn, lock::IrqSpin},
 };
 
@@ -53,26 +52,10 @@ fn map_locked(va: usize, pfn: Pfn, flags: Flags) -> Result<(), MapError> {
     Ok(())
 }
 
-/// A claimed range of device registers.
-#[derive(Debug)]
-pub struct Mmio {
-    va: usize,
-    len: usize,
-}
-
-/// Maps device memory, uncached, for good. `None` if part of it is RAM, the range wraps or is empty, the window or memory is
-/// used up, or there are no devices (hosted).
-pub fn map_device(pa: u64, len: usize) -> Option<Mmio> {
-    /// Physical addresses have at most 52 bits.
-    const PHYS_END: u64 = 1 << 52;
+/// Maps device memory, uncached, for good, and says where. `None` if the window or memory is used up, or there are no devices
+/// (hosted). The caller, `io::Mmio`, has checked that the range is not empty, does not wrap and has no RAM.
+pub(crate) fn map_device(pa: u64, len: usize) -> Option<usize> {
     let end = pa.checked_add(len as u64)?;
-    if len == 0 || end > PHYS_END {
-        return None;
-    }
-    let ram = |k| matches!(k, RegionKind::Usable | RegionKind::Kernel | RegionKind::Initrd);
-    if arch::early_memory().iter().any(|r| ram(r.kind) && pa < r.end && r.start < end) {
-        return None;
-    }
     let (first, last) = (pa >> PAGE_SHIFT, (end - 1) >> PAGE_SHIFT);
     let pages = usize::try_from(last - first + 1).ok()?;
     let window = arch::device_window();
@@ -90,44 +73,5 @@ pub fn map_device(pa: u64, len: usize) -> Option<Mmio> {
         }
         Some(base)
     })?;
-    Some(Mmio { va: base + (pa as usize & (PAGE_SIZE - 1)), len })
-}
-
-macro_rules! accessors {
-    ($($read:ident $write:ident $t:ty),*) => { $(
-        /// Reads a register.
-        ///
-        /// # Panics
-        /// If the offset is outside of the range or not aligned.
-        #[inline]
-        pub fn $read(&self, off: usize) -> $t {
-            // SAFETY: `at` checks that the register is inside the range, which is mapped for good.
-            unsafe { (self.at(off, size_of::<$t>()) as *const $t).read_volatile() }
-        }
-        /// Writes a register. Panics like the reader.
-        #[inline]
-        pub fn $write(&self, off: usize, v: $t) {
-            // SAFETY: as above.
-            unsafe { (self.at(off, size_of::<$t>()) as *mut $t).write_volatile(v) }
-        }
-    )* };
-}
-
-impl Mmio {
-    /// Bytes of the range.
-    #[expect(clippy::len_without_is_empty, reason = "a range is never empty")]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-    #[inline]
-    fn at(&self, off: usize, size: usize) -> usize {
-        let at = self.va + off;
-        assert!(
-            off <= self.len && size <= self.len - off && at.is_multiple_of(size),
-            "register at {off:#x} of {:#x}",
-            self.len
-        );
-        at
-    }
-    accessors!(read8 write8 u8, read16 write16 u16, read32 write32 u32, read64 write64 u64);
+    Some(base + (pa as usize & (PAGE_SIZE - 1)))
 }

@@ -44,7 +44,7 @@ pub(crate) use report::{Event, backtrace, console, note, places, state};
 pub use report::{on_report, watch_task};
 
 pub use crate::arch::usermode::UserCtx;
-use crate::arch::{cpu, memory, mmu, point, usermode};
+use crate::arch::{cpu, device, memory, mmu, point, usermode};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -157,7 +157,55 @@ pub fn random(n: u64) -> u64 {
 /// Raises an interrupt line, as a simulated device does.
 pub fn raise_line(line: u32) {
     assert!(cpu::active(), "no simulation runs");
-    point::raise_line(line);
+    device::raise_line(line);
+}
+
+/// Writes a message, as a simulated device does. What it was not given does nothing.
+pub fn send_message(m: crate::irq::Message) {
+    assert!(cpu::active(), "no simulation runs");
+    device::deliver(m);
+}
+
+/// A simulated device, as the processor sees it. Its functions run between two instructions: they must not wait, nor take a lock
+/// of the kernel. It may raise lines, send messages, reach memory by [`dma_read`] and [`dma_write`], and do things later by [`at`].
+pub trait SimDevice {
+    /// The value of the register of `size` bytes at `off`.
+    fn read(&self, off: u64, size: usize) -> u64;
+    fn write(&self, off: u64, size: usize, value: u64);
+}
+
+/// Puts a device's registers at a physical address outside of memory.
+pub fn attach_memory(pa: u64, len: u64, device: Rc<dyn SimDevice>) {
+    assert!(cpu::active() && pa >= memory_bytes(), "no place for a simulated device");
+    device::attach_memory(pa, len, device);
+}
+
+/// Puts a device at I/O ports.
+pub fn attach_ports(base: u16, len: u16, device: Rc<dyn SimDevice>) {
+    assert!(cpu::active(), "no simulation runs");
+    device::attach_ports(base, len, device);
+}
+
+/// Adds a firmware table, header included.
+pub fn attach_acpi_table(table: Vec<u8>) {
+    assert!(cpu::active(), "no simulation runs");
+    device::attach_table(table);
+}
+
+/// A device reads memory. False, and nothing is read, outside of it.
+pub fn dma_read(pa: u64, out: &mut [u8]) -> bool {
+    let Some(p) = device::dma(pa, out.len()) else { return false };
+    // SAFETY: the range lies in the simulated memory, `out` is ours; one host thread, and no preemption point in between.
+    unsafe { core::ptr::copy_nonoverlapping(p, out.as_mut_ptr(), out.len()) };
+    true
+}
+
+/// A device writes memory. False, and nothing is written, outside of it.
+pub fn dma_write(pa: u64, bytes: &[u8]) -> bool {
+    let Some(p) = device::dma(pa, bytes.len()) else { return false };
+    // SAFETY: as in `dma_read`; page contents are never seen through references.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), p, bytes.len()) };
+    true
 }
 
 /// Runs `f` at the simulated time `ns` (soon, if that has passed), between two instructions of whatever processor, as a device

@@ -12,6 +12,7 @@ use frame::sync::{LockClass, Mutex, RwSpinLock, once::Once};
 use sched::TaskRef;
 use vfs::{FileSystemType, Link, SuperBlock, SuperOps, superblock::MountRequest};
 
+mod interrupts;
 mod root;
 pub mod system;
 mod task;

@@ -83,10 +83,21 @@ pub(super) fn declare() -> Result<()> {
     t.link("mounts", "self/mounts")?;
     t.file("cpuinfo", 0o444, cpuinfo)?;
     t.file("devices", 0o444, devices)?;
-    t.file("interrupts", 0o444, interrupts)?;
+    t.file("interrupts", 0o444, super::interrupts::interrupts)?;
+    t.file("softirqs", 0o444, super::interrupts::softirqs)?;
     t.file("sys/kernel/ostype", 0o444, |o| Ok(writeln!(o, "Linux")?))?;
     t.file("sys/kernel/osrelease", 0o444, |o| Ok(writeln!(o, "{RELEASE}")?))?;
     t.file("sys/kernel/version", 0o444, |o| Ok(writeln!(o, "{VERSION}")?))?;
+    t.knob(
+        "sys/kernel/ctrl-alt-del",
+        0o644,
+        |o| Ok(writeln!(o, "{}", base::reboot::CTRL_ALT_DEL.load(frame::atomic::Ordering::Relaxed))?),
+        |b| {
+            let n = i32::try_from(tree::parse_int(b)?).map_err(|_| Errno::EINVAL)?;
+            base::reboot::CTRL_ALT_DEL.store(n, frame::atomic::Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
     name_knob("sys/kernel/hostname", UtsName::Host)?;
     name_knob("sys/kernel/domainname", UtsName::Domain)?;
     t.knob(
@@ -184,26 +195,4 @@ fn devices(o: &mut tree::Out) -> Result<()> {
     lines(DevKind::Char, o)?;
     writeln!(o, "\nBlock devices:")?;
     lines(DevKind::Block, o)
-}
-
-/// Device lines: all are delivered to processor 0, so the others show none.
-fn interrupts(o: &mut tree::Out) -> Result<()> {
-    let online = frame::cpu::online();
-    write!(o, "    ")?;
-    for cpu in online.iter() {
-        write!(o, "       CPU{cpu}")?;
-    }
-    writeln!(o)?;
-    for line in 0..frame::irq::MAX_LINES as u32 {
-        let n = frame::irq::count(line);
-        if n == 0 {
-            continue;
-        }
-        write!(o, "{line:3}:")?;
-        for cpu in online.iter() {
-            write!(o, " {:10}", if cpu == frame::cpu::CpuId::BOOT { n } else { 0 })?;
-        }
-        writeln!(o, "   IO-APIC")?;
-    }
-    Ok(())
 }

@@ -114,6 +114,7 @@ fn take_down(c: CpuId) -> Result<()> {
         frame::cpu::set_online(me, false);
         // Nobody is in the middle of a shoot-down now, and from here on none concerns this processor.
         frame::paging::leave_user_table();
+        irq::evacuate(me);
         for n in (state::AP_OFFLINE..=state::AP_ONLINE).rev() {
             let _ = super::invoke(me, n, false);
             super::cpu(me).state.store(n - 1, frame::atomic::Ordering::Relaxed);

@@ -66,10 +66,6 @@ impl DelayedWork {
     pub fn name(&self) -> &'static str {
         self.work.name()
     }
-    /// As [`Work::id`].
-    pub fn id(&self) -> u64 {
-        self.work.id()
-    }
     /// Queued, or its delay runs.
     pub fn is_pending(&self) -> bool {
         self.work.is_pending()

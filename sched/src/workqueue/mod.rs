@@ -142,6 +142,7 @@ fn read_parameters() {
 /// are there at boot.
 pub(crate) fn start() -> Result<()> {
     read_parameters();
+    trace::init();
     pool::init()?;
     attrs::init()?;
     for c in frame::cpu::online().iter() {

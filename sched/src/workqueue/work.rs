@@ -16,7 +16,6 @@ use alloc::{boxed::Box, sync::Arc};
 
 use base::{Errno, Result};
 use frame::{
-    atomic::{AtomicU64, Ordering},
     containers::Link,
     context::IrqGuard,
     sync::{LockClass, SpinLockIrq, WaitQueue},
@@ -30,7 +29,6 @@ pub type WorkFn = Box<dyn Fn(&Arc<Work>) + Send + Sync>;
 /// An item of work. It may be queued again as soon as it has begun.
 pub struct Work {
     name: &'static str,
-    id: u64,
     func: WorkFn,
     pub(super) link: Link<Work>,
     pub(super) data: SpinLockIrq<Data>,
@@ -105,7 +103,6 @@ impl Data {
 
 static CLASS: LockClass = LockClass::new("work_struct");
 static WAIT: LockClass = LockClass::new("work_done");
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Work {
     /// `name` is the function's, as traces show it. ENOMEM.
@@ -116,7 +113,6 @@ impl Work {
     fn with(name: &'static str, func: WorkFn) -> Work {
         Work {
             name,
-            id: number(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             func,
             link: Link::new(),
             data: SpinLockIrq::new(
@@ -139,10 +135,6 @@ impl Work {
     /// The function's name.
     pub fn name(&self) -> &'static str {
         self.name
-    }
-    /// What traces show as `work struct`: a number that stays with the item and tells nothing of addresses.
-    pub fn id(&self) -> u64 {
-        self.id
     }
     pub(super) fn call(self: &Arc<Self>) {
         (self.func)(self);
@@ -362,28 +354,4 @@ pub(super) enum Taken {
     Queued,
     /// Its delay ran. The caller owns it in any case.
     Timer,
-}
-
-/// Spreads the count over 32 bits, never 0 (the finaliser of MurmurHash3 is a bijection).
-fn number(n: u64) -> u64 {
-    let mut x = n as u32;
-    x ^= x >> 16;
-    x = x.wrapping_mul(0x85eb_ca6b);
-    x ^= x >> 13;
-    x = x.wrapping_mul(0xc2b2_ae35);
-    (x ^ x >> 16) as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_differ_and_are_not_null() {
-        let mut seen: Vec<u64> = (1..10_000).map(number).collect();
-        assert!(seen.iter().all(|&n| n != 0 && n <= u32::MAX as u64));
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), 9_999);
-    }
 }

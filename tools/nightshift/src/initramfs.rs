@@ -27,6 +27,8 @@ enum Entry {
     Dir,
     File(u32, Vec<u8>),
     Link(String),
+    /// `/dev/console`: the kernel opens it for `/init`, before anything has mounted `/dev`.
+    Console,
 }
 
 /// A word that no program prints by accident.
@@ -44,6 +46,7 @@ pub fn pack(contents: Contents<'_>) -> Result<tempfile::NamedTempFile> {
     ] {
         e.insert(d.to_string(), Entry::Dir);
     }
+    e.insert("dev/console".into(), Entry::Console);
     let busybox = setup::find("busybox").context("busybox not found")?;
     e.insert("bin/busybox".into(), Entry::File(0o755, read(&busybox)?));
     let list = Command::new(&busybox).arg("--list").output().context("busybox --list")?;
@@ -122,12 +125,14 @@ fn write(entries: &BTreeMap<String, Entry>) -> Result<tempfile::NamedTempFile> {
         tempfile::Builder::new().prefix("nightshift-initramfs-").tempfile().context("temporary file")?;
     let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
     for (i, (name, entry)) in entries.iter().enumerate() {
-        let (mode, data): (u32, &[u8]) = match entry {
-            Entry::Dir => (0o040755, b""),
-            Entry::File(m, d) => (0o100000 | m, d),
-            Entry::Link(t) => (0o120777, t.as_bytes()),
+        let (mode, data, device): (u32, &[u8], (u32, u32)) = match entry {
+            Entry::Dir => (0o040755, b"", (0, 0)),
+            Entry::File(m, d) => (0o100000 | m, d, (0, 0)),
+            Entry::Link(t) => (0o120777, t.as_bytes(), (0, 0)),
+            Entry::Console => (0o020600, b"", (5, 1)),
         };
         let b = cpio::newc::Builder::new(name).ino(i as u32 + 1).mode(mode).nlink(1);
+        let b = b.rdev_major(device.0).rdev_minor(device.1);
         let mut w =
             b.write(&mut out, u32::try_from(data.len()).with_context(|| format!("{name} is too large"))?);
         w.write_all(data)?;

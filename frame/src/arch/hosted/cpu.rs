@@ -27,7 +27,8 @@ pub(crate) mod pending {
     pub(crate) const RESCHEDULE: u32 = 2;
     pub(crate) const CALL: u32 = 4;
     pub(crate) const SHOOTDOWN: u32 = 8;
-    pub(crate) const LINE: u32 = 16;
+    /// A device's, see `Cpu::vectors`.
+    pub(crate) const VECTOR: u32 = 16;
 }
 
 /// One processor's registers, so to speak.
@@ -43,6 +44,8 @@ pub(crate) struct Cpu {
     pub(crate) context: Context,
     pub(crate) power: Cell<Power>,
     pub(crate) pending: Cell<u32>,
+    /// Vectors of devices that wait.
+    pub(crate) vectors: [Cell<u64>; 4],
     /// Absolute time of the one-shot timer; `u64::MAX` where it is off.
     pub(crate) timer: Cell<u64>,
     /// Physical address of the page-table root; 0 is the kernel's.
@@ -67,6 +70,7 @@ impl Cpu {
             context: Context::empty(),
             power: Cell::new(Power::Off),
             pending: Cell::new(0),
+            vectors: [const { Cell::new(0) }; 4],
             timer: Cell::new(u64::MAX),
             root: Cell::new(0),
             tlb: Tlb::new(),

@@ -1,4 +1,4 @@
-//! Console, ends, FPU image, ports, clock.
+//! Console, ends, FPU image, clock.
 
 use core::cell::UnsafeCell;
 
@@ -43,18 +43,6 @@ pub fn wall_clock_at_boot_ns() -> u64 {
     1_700_000_000_000_000_000
 }
 
-/// Any line of the simulated controller can be used.
-#[expect(clippy::result_unit_err, reason = "the contract of both back ends")]
-pub fn enable_line(line: u32) -> Result<(), ()> {
-    if line < 64 { Ok(()) } else { Err(()) }
-}
-
-/// No ports exist: reads float high.
-pub fn port_read8(_port: u16) -> u8 {
-    0xff
-}
-pub fn port_write8(_port: u16, _v: u8) {}
-
 /// Simulated programs have no instruction that reads the simulated clock.
 pub fn vdso_code() -> Option<crate::vdso::Code> {
     None
@@ -91,6 +79,14 @@ pub fn nmi_backtrace_all() {
         let text = point::undisturbed(|| sim::state() + &sim::places());
         console_write(text.as_bytes());
     }
+}
+
+/// A fiber's frames are the host's.
+pub fn saved_frames(
+    _context: *const super::Context,
+    _stack: core::ops::Range<usize>,
+    _show: impl FnMut(u64),
+) {
 }
 
 /// The host's backtraces carry their names already.

@@ -25,9 +25,11 @@
 //! | [`memory`] | simulated physical memory, boot facts |
 //! | [`mmu`] | software page walk and TLB, user copies |
 //! | [`usermode`] | user programs |
-//! | [`misc`] | console, ends, FPU image, ports |
+//! | [`device`] | simulated devices and their interrupts |
+//! | [`misc`] | console, ends, FPU image |
 
 pub(crate) mod cpu;
+pub(crate) mod device;
 pub(crate) mod fiber;
 pub(crate) mod memory;
 pub(crate) mod misc;
@@ -40,12 +42,17 @@ pub use cpu::{
     preempt_count, preempt_sub, set_current, set_irq_was_on, set_kernel_stack, set_need_resched,
     set_switched_from, take_switched_from,
 };
+pub use device::{
+    acpi_table, isa_line, line_count, line_mode, map_device, message, mmio_read, mmio_write, port_read8,
+    port_read16, port_read32, port_write8, port_write16, port_write32, route_line, send_vector,
+    vector_pending,
+};
 pub use fiber::{Context, Stack, switch};
 pub use memory::{device_window, early_memory, kernel_root, phys_to_ptr, ptr_to_phys};
 pub use misc::{
-    Fpu, backtrace_here, console_write, cpuid, enable_line, halt_forever, hardware_id, hardware_random,
-    install_panic_action, nmi_backtrace_all, port_read8, port_write8, power_off, reset, symbol, tsc_hz,
-    vdso_code, wall_clock_at_boot_ns,
+    Fpu, backtrace_here, console_write, cpuid, halt_forever, hardware_id, hardware_random,
+    install_panic_action, nmi_backtrace_all, power_off, reset, saved_frames, symbol, tsc_hz, vdso_code,
+    wall_clock_at_boot_ns,
 };
 pub use mmu::{
     flush_all, flush_page, load_page_table, note_frames_freed, user_clear, user_cmpxchg_u32, user_load_u32,

@@ -21,12 +21,13 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::{
     cpu::{self, Cpu, Power, pending},
+    device,
     fiber::{Context, Stack},
 };
 use crate::{
     context,
     cpu::CpuId,
-    irq,
+    irq::{self, Internal, note_internal},
     sim::{self, End, Event, rng::Rng},
     task, time,
 };
@@ -65,8 +66,6 @@ struct Scheduling {
     /// Device events by time and order of registration.
     events: RefCell<BTreeMap<(u64, u64), DeviceEvent>>,
     event_number: Cell<u64>,
-    /// Lines that are raised and not yet served.
-    lines: Cell<u64>,
     start: Cell<Option<fn(CpuId) -> !>>,
 }
 
@@ -89,7 +88,6 @@ static S: Scheduling = Scheduling {
     pauses: Cell::new(0),
     events: RefCell::new(BTreeMap::new()),
     event_number: Cell::new(0),
-    lines: Cell::new(0),
     start: Cell::new(None),
 };
 
@@ -278,7 +276,7 @@ fn run_due() {
 }
 
 /// Makes an interrupt pending, and the next decision come soon.
-fn interrupt(cpu: u32, what: u32) {
+pub(super) fn interrupt(cpu: u32, what: u32) {
     let c = &cpu::all().cpu[cpu as usize];
     c.pending.set(c.pending.get() | what);
     S.countdown.set(S.countdown.get().min(1 + S.rng.below(16)));
@@ -310,14 +308,28 @@ pub(crate) fn serve_one() {
     note_progress();
     context::irq_enter();
     match bit {
-        pending::TIMER => time::on_timer(),
-        pending::RESCHEDULE => irq::on_reschedule(),
-        pending::CALL => crate::cpu::on_call(),
-        pending::SHOOTDOWN => crate::paging::on_shootdown(),
+        pending::TIMER => {
+            note_internal(Internal::Timer);
+            time::on_timer();
+        }
+        pending::RESCHEDULE => {
+            note_internal(Internal::Reschedule);
+            irq::on_reschedule();
+        }
+        pending::CALL => {
+            note_internal(Internal::Call);
+            crate::cpu::on_call();
+        }
+        pending::SHOOTDOWN => {
+            note_internal(Internal::Shootdown);
+            crate::paging::on_shootdown();
+        }
         _ => {
-            let lines = S.lines.replace(0);
-            for line in (0..64).filter(|l| lines >> l & 1 != 0) {
-                irq::on_line(line);
+            if let Some(vector) = device::take_vector() {
+                irq::on_vector(vector);
+            }
+            if device::has_vector() {
+                c.pending.set(c.pending.get() | pending::VECTOR);
             }
         }
     }
@@ -469,13 +481,6 @@ pub fn send_shootdown(cpu: u32) {
         interrupt(cpu, pending::SHOOTDOWN);
         point();
     }
-}
-
-/// Raises a device's line towards the boot processor.
-pub(crate) fn raise_line(line: u32) {
-    assert!(line < 64, "no such line");
-    S.lines.set(S.lines.get() | 1 << line);
-    interrupt(0, pending::LINE);
 }
 
 /// Runs `f` as a device would, at a simulated time.

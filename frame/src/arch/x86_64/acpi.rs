@@ -4,8 +4,14 @@
 //! absent, and a machine without ACPI has one processor and a local APIC at its usual place. AML is not interpreted: the one
 //! value needed from it (`_S5_`) is found by its encoding. Layouts: ACPI specification 6.5, chapter 5.2.
 
-use super::memory::{handover, phys_limit, phys_to_ptr};
-use crate::{cpu::MAX_CPUS, sync::once::Once};
+use alloc::vec::Vec;
+
+use super::memory::{early_memory, handover, phys_limit, phys_to_ptr};
+use crate::{
+    boot::{Region, RegionKind},
+    cpu::MAX_CPUS,
+    sync::once::Once,
+};
 
 /// I/O APICs that are used.
 const MAX_IOAPICS: usize = 4;
@@ -13,6 +19,7 @@ const MAX_IOAPICS: usize = 4;
 /// An interrupt-source override: an ISA line arrives at `gsi`, with MPS INTI flags.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Override {
+    pub(super) irq: u8,
     pub(super) gsi: u32,
     pub(super) flags: u16,
 }
@@ -106,6 +113,40 @@ fn for_each_table(mut f: impl FnMut(&'static [u8])) {
     }
 }
 
+/// A copy of the `n`th table of that name, header included; the DSDT is the one that the FADT names. `None` also for a table in
+/// memory that has been handed out.
+pub fn acpi_table(signature: &[u8; 4], n: usize) -> Option<Vec<u8>> {
+    let mut found = None;
+    let mut left = n;
+    let mut look = |t: &'static [u8]| {
+        if found.is_none() && t[..4] == signature[..] {
+            match left.checked_sub(1) {
+                Some(l) => left = l,
+                None => found = Some(t),
+            }
+        }
+    };
+    for_each_table(&mut look);
+    if signature == b"DSDT" {
+        for_each_table(|t| {
+            if &t[..4] == b"FACP"
+                && let Some(d) = dsdt_of(t)
+            {
+                look(d);
+            }
+        });
+    }
+    let t = found?;
+    let (start, end) = (super::ptr_to_phys(t.as_ptr()), super::ptr_to_phys(t.as_ptr()) + t.len() as u64);
+    let usable = |r: &&Region| r.kind == RegionKind::Usable && start < r.end && r.start < end;
+    early_memory().iter().find(usable).is_none().then(|| t.into())
+}
+
+fn dsdt_of(fadt: &[u8]) -> Option<&'static [u8]> {
+    let pa = u64_at(fadt, 140).filter(|&a| a != 0).or(u32_at(fadt, 40).map(u64::from))?;
+    table(pa)
+}
+
 fn read_platform() -> Platform {
     let mut p = Platform {
         apic_ids: [0; MAX_CPUS],
@@ -162,10 +203,10 @@ fn madt(t: &[u8], p: &mut Platform) {
                 }
             }
             2 => {
-                if let (Some(gsi), Some(flags)) = (u32_at(e, 4), u16_at(e, 8))
+                if let (Some(&irq), Some(gsi), Some(flags)) = (e.get(3), u32_at(e, 4), u16_at(e, 8))
                     && p.n_overrides < p.overrides.len()
                 {
-                    p.overrides[p.n_overrides] = Override { gsi, flags };
+                    p.overrides[p.n_overrides] = Override { irq, gsi, flags };
                     p.n_overrides += 1;
                 }
             }
@@ -196,8 +237,7 @@ fn fadt(t: &[u8], p: &mut Platform) -> Option<()> {
     if flags & RESET_SUPPORTED != 0 {
         p.reset = gas(t, 116).zip(t.get(128).copied());
     }
-    let dsdt = u64_at(t, 140).filter(|&a| a != 0).or(u32_at(t, 40).map(u64::from))?;
-    let s5 = table(dsdt).and_then(find_s5);
+    let s5 = dsdt_of(t).and_then(find_s5);
     if flags & HW_REDUCED != 0 {
         p.sleep_control = gas(t, 244);
         // Without `_S5_` in sight: 5, which QEMU uses.

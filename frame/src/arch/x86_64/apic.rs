@@ -10,10 +10,10 @@ use super::{
 use crate::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     cpu::MAX_CPUS,
+    irq::Message,
 };
 
-/// Vectors. Device lines begin at [`LINE_BASE`].
-pub(super) const LINE_BASE: u8 = 0x30;
+/// Vectors. Those from [`crate::irq::LINE_VECTORS`] up to the timer's belong to devices.
 pub(super) const TIMER: u8 = 0xef;
 pub(super) const SHOOTDOWN: u8 = 0xfa;
 pub(super) const CALL: u8 = 0xfb;
@@ -24,6 +24,7 @@ const MSR_APIC_BASE: u32 = 0x1b;
 const ID: u32 = 0x20;
 const EOI: u32 = 0xb0;
 const SVR: u32 = 0xf0;
+const IRR: u32 = 0x200;
 const ICR: u32 = 0x300;
 const ICR_HIGH: u32 = 0x310;
 const LVT_TIMER: u32 = 0x320;
@@ -137,6 +138,18 @@ pub fn send_call(cpu: u32) {
 /// Makes another processor serve translation shoot-downs; it calls `paging::on_shootdown`.
 pub fn send_shootdown(cpu: u32) {
     command(id_of(cpu), FIXED_ASSERT | u32::from(SHOOTDOWN));
+}
+/// Interrupts a processor as a device would.
+pub fn send_vector(cpu: u32, vector: u8) {
+    command(id_of(cpu), FIXED_ASSERT | u32::from(vector));
+}
+/// What a device writes to interrupt a processor: fixed delivery, physical destination, edge. (Intel SDM 3A, 11.11.)
+pub fn message(cpu: u32, vector: u8) -> Message {
+    Message { address: 0xfee0_0000 | u64::from(id_of(cpu)) << 12, data: vector.into() }
+}
+/// True if this processor has received a vector and not begun to serve it.
+pub fn vector_pending(vector: u8) -> bool {
+    read(IRR + u32::from(vector / 32) * 0x10) >> (vector % 32) & 1 != 0
 }
 pub(super) fn send_nmi(cpu: u32) {
     command(id_of(cpu), NMI);

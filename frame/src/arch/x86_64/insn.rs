@@ -15,16 +15,64 @@ pub fn port_write8(port: u16, v: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") v, options(nostack, preserves_flags)) };
 }
 /// Reads a port, 16 bits at once.
-pub(super) fn port_read16(port: u16) -> u16 {
+pub fn port_read16(port: u16) -> u16 {
     let v;
     // SAFETY: as in `port_read8`.
     unsafe { asm!("in ax, dx", in("dx") port, out("ax") v, options(nostack, preserves_flags)) };
     v
 }
 /// Writes a port, 16 bits at once.
-pub(super) fn port_write16(port: u16, v: u16) {
+pub fn port_write16(port: u16, v: u16) {
     // SAFETY: as in `port_read8`.
     unsafe { asm!("out dx, ax", in("dx") port, in("ax") v, options(nostack, preserves_flags)) };
+}
+
+/// Reads a port, 32 bits at once.
+pub fn port_read32(port: u16) -> u32 {
+    let v;
+    // SAFETY: as in `port_read8`.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") v, options(nostack, preserves_flags)) };
+    v
+}
+/// Writes a port, 32 bits at once.
+pub fn port_write32(port: u16, v: u32) {
+    // SAFETY: as in `port_read8`.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") v, options(nostack, preserves_flags)) };
+}
+
+/// Reads a register of a device: one access of `size` bytes.
+///
+/// # Safety
+/// `at` is aligned, inside a mapping that `map_device` made.
+#[inline(always)]
+pub unsafe fn mmio_read(at: usize, size: usize) -> u64 {
+    let p = core::ptr::with_exposed_provenance::<u8>(at);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match size {
+            1 => p.read_volatile().into(),
+            2 => p.cast::<u16>().read_volatile().into(),
+            4 => p.cast::<u32>().read_volatile().into(),
+            _ => p.cast::<u64>().read_volatile(),
+        }
+    }
+}
+/// Writes a register of a device: one access of `size` bytes.
+///
+/// # Safety
+/// As for [`mmio_read`].
+#[inline(always)]
+pub unsafe fn mmio_write(at: usize, size: usize, v: u64) {
+    let p = core::ptr::with_exposed_provenance_mut::<u8>(at);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match size {
+            1 => p.write_volatile(v as u8),
+            2 => p.cast::<u16>().write_volatile(v as u16),
+            4 => p.cast::<u32>().write_volatile(v as u32),
+            _ => p.cast::<u64>().write_volatile(v),
+        }
+    }
 }
 
 /// # Safety

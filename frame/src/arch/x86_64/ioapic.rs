@@ -1,12 +1,15 @@
-//! Device lines: those of the I/O APICs (global system interrupts). All go to the boot processor. The old 8259s are masked.
+//! Device lines: those of the I/O APICs (global system interrupts). The old 8259s are masked.
 
 use super::{
     acpi::platform,
-    apic::{self, LINE_BASE},
+    apic,
     insn::port_write8,
     memory::{phys_limit, phys_to_ptr},
 };
-use crate::irq::MAX_LINES;
+use crate::{
+    irq::{LINE_VECTORS, LineMode, MAX_LINES},
+    sync::{LockClass, SpinLockIrq},
+};
 
 const REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;
@@ -15,7 +18,7 @@ const ACTIVE_LOW: u32 = 1 << 13;
 
 fn read(base: u64, reg: u32) -> u32 {
     // SAFETY: an I/O APIC that the firmware names, inside the direct map; index, then data. Callers are serialised
-    // (`irq::request`'s lock, or boot).
+    // (by `ACCESS`, or boot).
     unsafe {
         phys_to_ptr(base).cast::<u32>().write_volatile(reg);
         phys_to_ptr(base + 0x10).cast::<u32>().read_volatile()
@@ -63,12 +66,28 @@ pub(super) fn init() {
     }
 }
 
+/// Between writing the index and using the data register.
+static ACCESS: SpinLockIrq<()> = SpinLockIrq::new(&CLASS, ());
+static CLASS: LockClass = LockClass::new("ioapic");
+
+/// Lines that the I/O APICs have together.
+pub fn line_count() -> u32 {
+    let _g = ACCESS.lock();
+    chips().map(|(a, first)| first + lines(a)).max().unwrap_or(0).min(MAX_LINES as u32)
+}
+
+/// The line of an ISA interrupt: what an override says, else the same number.
+pub fn isa_line(irq: u32) -> u32 {
+    let p = platform();
+    p.overrides[..p.n_overrides].iter().find(|o| u32::from(o.irq) == irq).map_or(irq, |o| o.gsi)
+}
+
 /// How a line signals: what an override says, else ISA lines are edge-triggered and active high, PCI lines level and low.
-fn mode(line: u32) -> u32 {
+pub fn line_mode(line: u32) -> LineMode {
     let p = platform();
     let isa = line < 16;
     let flags = p.overrides[..p.n_overrides].iter().find(|o| o.gsi == line).map_or(0, |o| o.flags);
-    let low = match flags & 3 {
+    let active_low = match flags & 3 {
         1 => false,
         3 => true,
         _ => !isa,
@@ -78,19 +97,21 @@ fn mode(line: u32) -> u32 {
         3 => true,
         _ => !isa,
     };
-    let polarity = if low { ACTIVE_LOW } else { 0 };
-    let trigger = if level { LEVEL } else { 0 };
-    polarity | trigger
+    LineMode { level, active_low }
 }
 
-/// Unmasks a line, towards the boot processor. `Err` if no I/O APIC has it.
-pub fn enable_line(line: u32) -> Result<(), ()> {
+/// Sends a line to a processor, or masks it. `Err` if no I/O APIC has it.
+pub fn route_line(line: u32, cpu: u32, mode: LineMode, masked: bool) -> Result<(), ()> {
+    let _g = ACCESS.lock();
     if line as usize >= MAX_LINES {
         return Err(());
     }
     let (base, first) = chips().find(|&(a, first)| (first..first + lines(a)).contains(&line)).ok_or(())?;
     let reg = REDIRECTION + (line - first) * 2;
-    write(base, reg + 1, apic::id_of(0) << 24);
-    write(base, reg, mode(line) | (u32::from(LINE_BASE) + line));
+    let bits = [(mode.level, LEVEL), (mode.active_low, ACTIVE_LOW), (masked, MASKED)];
+    let low = bits.iter().filter(|b| b.0).fold(u32::from(LINE_VECTORS) + line, |w, b| w | b.1);
+    // The destination first, without masking: the vector is the same everywhere, and an edge that comes while masked is lost.
+    write(base, reg + 1, apic::id_of(cpu) << 24);
+    write(base, reg, low);
     Ok(())
 }

@@ -332,6 +332,11 @@ pub(super) fn is_mapped(va: usize) -> bool {
     true
 }
 
+/// Maps device registers, uncached, for good; says where.
+pub fn map_device(pa: u64, len: usize) -> Option<usize> {
+    crate::paging::kernel::map_device(pa, len)
+}
+
 /// Loads this processor's translation root. The tables keep the kernel half as it is.
 #[inline]
 pub fn load_page_table(root_pfn: u64) {

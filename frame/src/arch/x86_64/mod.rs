@@ -42,18 +42,21 @@ mod trap;
 mod user;
 mod vdso;
 
-pub use apic::{hardware_id, send_call, send_reschedule, send_shootdown, set_timer};
+pub use acpi::acpi_table;
+pub use apic::{
+    hardware_id, message, send_call, send_reschedule, send_shootdown, send_vector, set_timer, vector_pending,
+};
 pub use clock::{now_ns, ticks, ticks_to_ns, tsc_hz, wall_clock_at_boot_ns};
 pub use cpu::{cpuid, hardware_random};
 pub use fpu::Fpu;
 pub use insn::{
-    halt_forever, irq_disable, irq_enable, irqs_enabled, port_read8, port_write8, preempt_point, relax,
-    wait_for_interrupt,
+    halt_forever, irq_disable, irq_enable, irqs_enabled, mmio_read, mmio_write, port_read8, port_read16,
+    port_read32, port_write8, port_write16, port_write32, preempt_point, relax, wait_for_interrupt,
 };
-pub use ioapic::enable_line;
+pub use ioapic::{isa_line, line_count, line_mode, route_line};
 pub use memory::{
-    device_window, early_memory, flush_all, flush_page, kernel_root, load_page_table, phys_to_ptr,
-    ptr_to_phys,
+    device_window, early_memory, flush_all, flush_page, kernel_root, load_page_table, map_device,
+    phys_to_ptr, ptr_to_phys,
 };
 pub use panic::{backtrace_here, install_panic_action, nmi_backtrace_all};
 pub use percpu::{
@@ -64,7 +67,7 @@ pub use power::{power_off, reset};
 pub use serial::console_write;
 pub use smp::{die, start_cpu, start_others};
 pub use stack::Stack;
-pub use switch::{Context, set_kernel_stack, switch};
+pub use switch::{Context, saved_frames, set_kernel_stack, switch};
 pub use symbols::lookup as symbol;
 pub use user::{
     run_user, user_clear, user_cmpxchg_u32, user_load_u32, user_load_u64, user_read, user_store_u32,

@@ -49,6 +49,29 @@ pub unsafe fn switch(prev: *mut Context, next: *const Context) {
     unsafe { switch_stacks(prev, next) }
 }
 
+/// The return addresses on the stack of a task that does not run, innermost first. `stack` is the whole of that stack, mapped as
+/// long as the caller holds the task; nothing outside of it is read.
+pub fn saved_frames(context: *const Context, stack: core::ops::Range<usize>, mut show: impl FnMut(u64)) {
+    const WORD: usize = size_of::<u64>();
+    let word = |at: usize| {
+        let inside = at.is_multiple_of(WORD) && at >= stack.start && at + WORD <= stack.end;
+        // SAFETY: inside the stack, which is mapped. The task may run and write it meanwhile: read once, volatile, and believed
+        // only after the same check.
+        inside.then(|| unsafe { ptr::with_exposed_provenance::<u64>(at).read_volatile() })
+    };
+    // SAFETY: the context lives in the task, which the caller holds; one aligned word, read as above.
+    let rsp = unsafe { (&raw const (*context).rsp).read_volatile() } as usize;
+    // `switch_stacks` pushed rbp first, so that it lies below the return address.
+    let Some(first) = rsp.checked_add((WORDS - 1) * WORD).filter(|_| rsp != 0) else { return };
+    let mut next = word(first - WORD);
+    let mut ret = word(first);
+    while let Some(addr) = ret.filter(|&a| a != 0) {
+        show(addr);
+        let Some(frame) = next.map(|f| f as usize).filter(|&f| f > first) else { break };
+        (ret, next) = (word(frame + WORD), word(frame).filter(|&n| n as usize > frame));
+    }
+}
+
 /// The ring-0 stack is set by each entry to user mode (see `entry.s`), so there is nothing to do at a switch.
 #[inline]
 pub fn set_kernel_stack(_top: usize) {}

@@ -1,14 +1,14 @@
 //! Exceptions and interrupts that arrive while the kernel runs, and interrupts from user mode.
 
 use super::{
-    apic::{self, CALL, LINE_BASE, RESCHEDULE, SHOOTDOWN, SPURIOUS, TIMER},
+    apic::{self, CALL, RESCHEDULE, SHOOTDOWN, SPURIOUS, TIMER},
     insn::{cr2, irqs_enabled},
     panic, stack,
 };
 use crate::{
     context::{self, NMI_OFFSET},
-    cpu, irq,
-    irq::MAX_LINES,
+    cpu,
+    irq::{self, Internal, note_internal},
     paging, task,
 };
 
@@ -78,25 +78,29 @@ pub(super) fn interrupt(vector: u8) {
     context::irq_enter();
     match vector {
         TIMER => {
+            note_internal(Internal::Timer);
             apic::eoi();
             apic::on_timer();
         }
         RESCHEDULE => {
+            note_internal(Internal::Reschedule);
             apic::eoi();
             irq::on_reschedule();
         }
         CALL => {
+            note_internal(Internal::Call);
             apic::eoi();
             cpu::on_call();
         }
         SHOOTDOWN => {
+            note_internal(Internal::Shootdown);
             apic::eoi();
             paging::on_shootdown();
         }
         SPURIOUS => {}
-        v if (LINE_BASE..LINE_BASE + MAX_LINES as u8).contains(&v) => {
+        v if (irq::LINE_VECTORS..TIMER).contains(&v) => {
             // The handler quiets the device first: a level-triggered line would fire again at once.
-            irq::on_line(u32::from(v - LINE_BASE));
+            irq::on_vector(v);
             apic::eoi();
         }
         // The masked 8259s' spurious interrupts (vectors 0x27, 0x2f) know no end-of-interrupt.
@@ -169,6 +173,7 @@ extern "C" fn trap_paranoid(f: &mut Frame) {
     match f.vector {
         NMI => {
             crate::arch::preempt_add(NMI_OFFSET);
+            note_internal(Internal::Nmi);
             panic::on_nmi(f);
             crate::arch::preempt_sub(NMI_OFFSET);
         }

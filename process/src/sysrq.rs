@@ -1,0 +1,46 @@
+//! What the SysRq commands do to processes.
+
+use drivers::sysrq::Actions;
+use sched::TaskRef;
+
+use crate::{
+    signal::{
+        SigInfo,
+        send::{self, Force},
+    },
+    tree::TREE,
+};
+
+struct Here;
+
+/// Init is spared: without it the machine could only panic.
+const INIT: u32 = 1;
+
+impl Actions for Here {
+    fn signal_all(&self, signal: u32) {
+        let all: alloc::vec::Vec<_> =
+            TREE.lock().iter().filter(|(pid, _)| *pid != INIT).map(|(_, n)| n.what.clone()).collect();
+        for p in all {
+            // A process without memory for the signal's details gets it without them.
+            let _ = send::send_process(&p, SigInfo::kernel(signal), Force::Kernel);
+        }
+    }
+    fn kill_for_memory(&self) {
+        mm::oom::kill_one();
+    }
+    fn parent_of(&self, t: &TaskRef) -> u32 {
+        let tree = TREE.lock();
+        tree.get(sched::thread(t).tgid()).map_or_else(|| kernel_parent(t), |n| n.parent)
+    }
+}
+
+/// Kernel threads are children of `kthreadd`, which has no parent.
+fn kernel_parent(t: &TaskRef) -> u32 {
+    const KTHREADD: u32 = 2;
+    let th = sched::thread(t);
+    if th.is_kthread() && th.pid() != KTHREADD { KTHREADD } else { 0 }
+}
+
+pub(crate) fn init() {
+    drivers::sysrq::install(&Here);
+}
