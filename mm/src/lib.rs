@@ -83,7 +83,18 @@ pub fn init() {
         buddy::drain_cpu(c);
         Ok(())
     };
-    sched::cpuhp::register(sched::cpuhp::Section::Prepare, "mm/page_alloc:pcplist", None, Some(gone))
+    // It counts as on line in both directions.
+    let comes = |_| {
+        buddy::resize_lists(frame::cpu::online().count());
+        Ok(())
+    };
+    let goes = |_| {
+        buddy::resize_lists(frame::cpu::online().count() - 1);
+        Ok(())
+    };
+    use sched::cpuhp::{Section, register};
+    register(Section::Prepare, "mm/page_alloc:dead", None, Some(gone))
+        .and_then(|_| register(Section::Online, "mm/page_alloc:pcp", Some(comes), Some(goes)))
         .expect("the table of states has room at boot");
     report::register();
 }
