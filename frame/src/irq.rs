@@ -44,7 +44,9 @@ pub use request::{
     Irq, IrqError, MessageSource, Share, isa_line, line_count, request, request_line, request_message,
 };
 pub(crate) use softirq::defer_pending_softirqs;
-pub use softirq::{take_softirqs, SoftirqRunner, install_softirqs, pending_softirqs, raise_softirq, run_pending_softirqs};
+pub use softirq::{
+    SoftirqRunner, install_softirqs, pending_softirqs, raise_softirq, run_pending_softirqs, take_softirqs,
+};
 pub(crate) use vector::LINE_VECTORS;
 
 use crate::arch;

@@ -410,9 +410,8 @@ pub(crate) fn take_waiting(
     let c = cpu(from);
     let mut q = c.rq.lock();
     q.rq.charge(frame::time::now_ns());
-    let mut ent = q.rq.take_waiting(|e| {
-        pred(e) && e.payload.task.as_ref().is_some_and(|t| !t.is_on_cpu())
-    })?;
+    let mut ent =
+        q.rq.take_waiting(|e| pred(e) && e.payload.task.as_ref().is_some_and(|t| !t.is_on_cpu()))?;
     publish(c, &q.rq);
     let task = ent.value.payload.task.take()?;
     Some((task, ent))

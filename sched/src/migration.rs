@@ -75,10 +75,7 @@ struct Inbox {
 
 static INBOX: LockClass = LockClass::new("cpu_stopper");
 static INBOXES: [SpinLockIrq<Inbox>; MAX_CPUS] = [const {
-    SpinLockIrq::new(
-        &INBOX,
-        Inbox { enabled: false, works: VecDeque::new(), multi: None, balance: None },
-    )
+    SpinLockIrq::new(&INBOX, Inbox { enabled: false, works: VecDeque::new(), multi: None, balance: None })
 }; MAX_CPUS];
 static THREADS: Once<PerCpuThreads> = Once::new();
 /// Jobs done by each processor's thread.
@@ -266,9 +263,12 @@ pub fn exec() {
 
 /// The balancer's request: what runs on `from`, a fair task, is to go to `to`, which idles. From any context. False if it cannot be.
 pub(crate) fn push_running(from: CpuId, to: CpuId) -> bool {
-    let can = cpu(from).rq.lock().rq.current().is_some_and(|e| {
-        !e.policy.is_rt() && e.affinity.contains(to) && !e.payload.thread.is_bound()
-    });
+    let can = cpu(from)
+        .rq
+        .lock()
+        .rq
+        .current()
+        .is_some_and(|e| !e.policy.is_rt() && e.affinity.contains(to) && !e.payload.thread.is_bound());
     if can {
         let mut i = inbox(from).lock();
         if !i.enabled {

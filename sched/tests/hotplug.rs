@@ -289,7 +289,9 @@ fn timers_go_on() {
         sched::set_affinity(&me, CpuMask::one(c)).unwrap();
         let fires = || {
             let l = l.clone();
-            move || { let _ = l.fetch_sub(1, Ordering::SeqCst); }
+            move || {
+                let _ = l.fetch_sub(1, Ordering::SeqCst);
+            }
         };
         let (f, g) = (fires(), fires());
         let precise = time::Timer::new(move |_| f()).unwrap();

@@ -33,8 +33,8 @@ use frame::{
     sync::{LockClass, RwSemReadGuard, RwSemaphore, WaitQueue, once::Once},
 };
 
-pub use self::state::{Section, register};
 use self::state::{BRINGUP_CPU, OFFLINE, ONLINE, TEARDOWN_CPU};
+pub use self::state::{Section, register};
 use crate::{
     kthread::{PerCpuThread, PerCpuThreads},
     migration,

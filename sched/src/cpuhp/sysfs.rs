@@ -151,9 +151,7 @@ fn shift(id: u32, by: u32) -> u32 {
 /// The online processors of which `same` says that they share something with this one.
 fn siblings(c: CpuId, by: u32) -> CpuMask {
     let key = |x| shift(frame::cpu::hardware_id(x), by);
-    CpuMask(
-        frame::cpu::online().iter().filter(|&x| key(x) == key(c)).fold(0, |m, x| m | CpuMask::one(x).0),
-    )
+    CpuMask(frame::cpu::online().iter().filter(|&x| key(x) == key(c)).fold(0, |m, x| m | CpuMask::one(x).0))
 }
 
 fn topology_files(c: CpuId) -> Result<()> {
