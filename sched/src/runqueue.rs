@@ -345,3 +345,40 @@ impl<P> RunQueue<P> {
         e.rr_left_ns = RR_QUANTUM_NS;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::{RT_PERIOD_NS, RT_RUNTIME_NS};
+
+    fn task(policy: Policy, name: &'static str) -> Ent<&'static str> {
+        Box::new(Node::new(Entity::new(policy, 0, CpuMask::ALL, 3_000_000, name)))
+    }
+    fn running(q: &RunQueue<&'static str>) -> &'static str {
+        q.current().map_or("idle", |e| e.payload)
+    }
+
+    #[test]
+    fn stop_is_above_real_time_and_its_limit() {
+        let mut q = RunQueue::new();
+        q.enqueue(task(Policy::Fifo(99), "fifo"), 0);
+        q.pick(0, |_| ());
+        assert!(!q.enqueue(task(Policy::Other, "fair"), 1));
+        // The limit of real-time tasks is used up: the fair task's turn.
+        assert_eq!(q.pick(RT_RUNTIME_NS + 1, |_| ()), Picked::Switched);
+        assert_eq!(running(&q), "fair");
+        assert!(q.enqueue(task(Policy::Stop, "stop"), RT_RUNTIME_NS + 2));
+        assert_eq!(q.pick(RT_RUNTIME_NS + 2, |_| ()), Picked::Switched);
+        assert_eq!(running(&q), "stop");
+        assert!(!q.needs_tick());
+        // Neither time nor a FIFO 99 takes the processor from it.
+        assert!(!q.charge(3 * RT_PERIOD_NS));
+        assert!(!q.enqueue(task(Policy::Fifo(99), "second"), 3 * RT_PERIOD_NS));
+        assert_eq!(q.pick(3 * RT_PERIOD_NS, |_| ()), Picked::Same);
+        assert_eq!(q.waiting_rank(), 99);
+        q.take_current(3 * RT_PERIOD_NS);
+        // It used nothing of their time.
+        q.pick(3 * RT_PERIOD_NS, |_| ());
+        assert_eq!(running(&q), "fifo");
+    }
+}
