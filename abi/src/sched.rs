@@ -69,7 +69,7 @@ pub(crate) fn sched_getaffinity(r: &mut Regs) -> Ret {
         return Err(Errno::EINVAL);
     }
     let t = target(r.int::<0>())?;
-    put(r.size::<2>(), &thread(&t).affinity().and(cpu::online()).0)?;
+    put(r.size::<2>(), &thread(&t).affinity().and(::sched::place::active()).0)?;
     Ok(8)
 }
 

@@ -1,4 +1,4 @@
-//! Device drivers: the serial port and terminals, the memory devices, random numbers, PCI and virtio.
+//! Device drivers: the serial port and terminals, the memory devices, random numbers, PCI and virtio, cooling devices.
 //!
 //! A driver claims its ports and interrupt line from `frame`, and registers what programs open with `base::device`.
 #![cfg_attr(target_os = "none", no_std)]
@@ -20,6 +20,7 @@ pub mod random;
 pub mod rtc;
 pub mod serial;
 pub mod sysrq;
+pub mod thermal;
 pub mod tty;
 pub mod virtio;
 pub mod watchdog;
@@ -40,6 +41,7 @@ pub fn init() -> Result<()> {
     cpu_latency::init()?;
     random::init()?;
     proc_irq::init()?;
+    thermal::powerclamp::init()?;
     platform::init()?;
     pci::init()?;
     virtio::init()?;

@@ -82,6 +82,8 @@ impl CpuMask {
 
 static POSSIBLE: AtomicU32 = AtomicU32::new(1);
 static ONLINE: AtomicU64 = AtomicU64::new(1);
+/// Processors that execute: those on line, and those on their way off until they halt for good.
+static ALIVE: AtomicU64 = AtomicU64::new(1);
 
 /// How many processors there can be: those that the firmware lists. Numbers are `0..count`.
 pub fn possible() -> usize {
@@ -96,9 +98,20 @@ pub(crate) fn set_possible(n: usize) {
 pub fn online() -> CpuMask {
     CpuMask(ONLINE.load(Ordering::Acquire))
 }
-/// Marks this processor as running (or not); what `sched` calls when it is ready to run tasks here.
+/// Processors that execute, whether tasks may be put there or not: RCU waits for these.
+#[inline]
+pub(crate) fn alive() -> CpuMask {
+    CpuMask(ALIVE.load(Ordering::SeqCst))
+}
+/// Marks this processor as running (or not); what `sched` calls, there, when it is ready to run tasks or is about to end. One
+/// that is no longer on line goes on until it calls [`hotplug::die`].
 pub fn set_online(cpu: CpuId, on: bool) {
     if on {
+        ALIVE.fetch_or(1 << cpu.0, Ordering::SeqCst);
+        if raw_id() == cpu {
+            // It may have been idle when it was last alive.
+            crate::sync::rcu::note_idle_exit();
+        }
         ONLINE.fetch_or(1 << cpu.0, Ordering::AcqRel)
     } else {
         ONLINE.fetch_and(!(1 << cpu.0), Ordering::AcqRel)
@@ -118,26 +131,34 @@ pub fn raw_id() -> CpuId {
 /// Brings up the other processors; each runs `entry` on its own boot stack with interrupts off, and must not return.
 /// Returns how many answered.
 pub fn start_others(entry: fn(CpuId) -> !) -> usize {
-    arch::start_others(entry)
+    let n = arch::start_others(entry);
+    hotplug::note_started(1..=n as u32);
+    n
 }
 
 /// What an idle task does over and over: halts this processor until an interrupt, unless a task already waits for it, and then
 /// lets that task run. RCU counts the halt as quiescent.
 pub fn idle() {
+    halt_unless(|| false);
+    crate::task::preempt_check();
+}
+
+/// Halts this processor until an interrupt, unless a task waits for it or `done` says that there is nothing to wait for. `done`
+/// is asked with interrupts off, so what an interrupt handler makes true is seen before the halt or ends it.
+pub fn halt_unless(done: impl FnOnce() -> bool) {
     arch::irq_disable();
-    if arch::need_resched() {
+    if arch::need_resched() || done() {
         arch::irq_enable();
     } else {
         crate::sync::rcu::note_idle_enter();
         arch::wait_for_interrupt();
         crate::sync::rcu::note_idle_exit();
     }
-    crate::task::preempt_check();
 }
 
 /// As [`idle`], for when waking up may not take its time: spins, with interrupts on, until a task waits for this processor or
 /// `keep` says no. RCU counts each turn as quiescent.
-pub fn idle_poll(keep: fn() -> bool) {
+pub fn idle_poll(keep: impl Fn() -> bool) {
     while !arch::need_resched() && keep() {
         arch::irq_disable();
         crate::sync::rcu::note_quiescent();
@@ -184,6 +205,7 @@ impl<T: Sync> PerCpu<T> {
 }
 
 mod call;
+pub mod hotplug;
 mod work;
 pub use call::{call_each, call_on};
 pub use work::IrqWork;
@@ -197,6 +219,10 @@ pub(crate) fn on_call() {
 /// The four registers of a CPUID leaf: eax, ebx, ecx, edx.
 pub fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {
     arch::cpuid(leaf, sub)
+}
+/// The number by which the hardware knows a processor: its APIC id.
+pub fn hardware_id(cpu: CpuId) -> u32 {
+    arch::hardware_id(cpu.get())
 }
 /// Ticks of the time-stamp counter per second.
 pub fn tsc_hz() -> u64 {

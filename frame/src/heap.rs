@@ -29,7 +29,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{Cache, CacheBox, RawCache, shrink, stats};
+pub use cache::{Cache, CacheBox, RawCache, drain_dead, shrink, stats};
 pub use classes::{Heap, large_pages};
 
 /// One cache or size class, for `/proc/slabinfo` and `Slab` of `/proc/meminfo`.

@@ -45,7 +45,9 @@ pub use request::{
     request_message,
 };
 pub(crate) use softirq::defer_pending_softirqs;
-pub use softirq::{SoftirqRunner, install_softirqs, pending_softirqs, raise_softirq, run_pending_softirqs};
+pub use softirq::{
+    SoftirqRunner, install_softirqs, pending_softirqs, raise_softirq, run_pending_softirqs, take_softirqs,
+};
 pub(crate) use vector::LINE_VECTORS;
 
 use crate::arch;

@@ -79,5 +79,22 @@ pub const fn page_floor(addr: usize) -> usize {
 /// Takes over all free memory from the boot allocator and declares the knobs and files. Called once, on the boot processor.
 pub fn init() {
     buddy::init();
+    let gone = |c| {
+        buddy::drain_cpu(c);
+        Ok(())
+    };
+    // It counts as on line in both directions.
+    let comes = |_| {
+        buddy::resize_lists(frame::cpu::online().count());
+        Ok(())
+    };
+    let goes = |_| {
+        buddy::resize_lists(frame::cpu::online().count() - 1);
+        Ok(())
+    };
+    use sched::cpuhp::{Section, register};
+    register(Section::Prepare, "mm/page_alloc:dead", None, Some(gone))
+        .and_then(|_| register(Section::Online, "mm/page_alloc:pcp", Some(comes), Some(goes)))
+        .expect("the table of states has room at boot");
     report::register();
 }

@@ -65,6 +65,7 @@ pub fn exec(
         argv.push(b"")?;
     }
     let mut file = vfs::open::open_exec(&ctx, at, path, how)?;
+    sched::migration::exec();
     let mut name = copy(path)?;
     let outer = name.clone();
     let mut scripts = 0;

@@ -7,6 +7,9 @@
 //! the present span. A processor's user and system times are the sums over the tasks that ran there, taken at each
 //! switch; interrupts and softirqs are kept apart and taken from nobody's share but the idle task's or the interrupted one's.
 //!
+//! An idle span is split exactly: it counts as waiting for I/O up to the moment at which the last task that went to sleep for I/O
+//! there woke, wherever that happened.
+//!
 //! Time in device interrupts is part of the interrupted task's (frame does not report their bounds); that of the
 //! timer interrupt is `irq`.
 
@@ -31,6 +34,8 @@ pub(crate) struct CpuClock {
     softirq: AtomicU64,
     /// The processor's time in user mode when the running task came.
     user_at_switch: AtomicU64,
+    /// Until when the present idle span counts as waiting for I/O, after the last that waited has gone.
+    io_until: AtomicU64,
 }
 
 /// The columns of `/proc/stat` for one processor, in nanoseconds.
@@ -61,6 +66,7 @@ impl CpuClock {
             irq: AtomicU64::new(0),
             softirq: AtomicU64::new(0),
             user_at_switch: AtomicU64::new(0),
+            io_until: AtomicU64::new(0),
         }
     }
 }
@@ -75,6 +81,47 @@ fn since_switch(c: &Cpu, t: &Thread, in_user: u64, now: u64) -> (u64, u64) {
     (user, run - user)
 }
 
+/// How much of the processor's idle span of `ns` until `now` had tasks waiting for I/O. Their number can only fall while the
+/// processor idles, since only tasks that run here add to it.
+#[inline]
+fn waiting_for_io(c: &Cpu, ns: u64, now: u64) -> u64 {
+    if c.iowait.load(Ordering::Relaxed) > 0 {
+        return ns;
+    }
+    c.times.io_until.load(Ordering::Relaxed).saturating_sub(now.saturating_sub(ns)).min(ns)
+}
+
+/// A task that waited for I/O, and went to sleep on `c`, wakes.
+pub(crate) fn io_done(c: &Cpu, now: u64) {
+    c.times.io_until.fetch_max(now, Ordering::Relaxed);
+    c.iowait.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// The running task begins or ends to let its processor rest: what follows is, or is no longer, idle time.
+pub(crate) fn set_resting(t: &Thread, on: bool) {
+    let g = frame::context::IrqGuard::new();
+    let id = g.cpu();
+    let c = cpu(id);
+    let _q = c.rq.lock();
+    switch(c, id, t, t, frame::time::now_ns());
+    t.resting.store(on, Ordering::Relaxed);
+}
+
+/// A processor that ends, or begins again, in its idle task: its idle time stands still in between.
+pub(crate) fn pause_idle(id: CpuId, idle: &Thread) {
+    let c = cpu(id);
+    let _q = c.rq.lock();
+    switch(c, id, idle, idle, frame::time::now_ns());
+    idle.runs_on.store(0, Ordering::Relaxed);
+}
+pub(crate) fn resume_idle(id: CpuId, idle: &Thread) {
+    let c = cpu(id);
+    let _q = c.rq.lock();
+    c.times.user_at_switch.store(frame::user::time_ns(id), Ordering::Relaxed);
+    idle.mark_ns.store(frame::time::now_ns(), Ordering::Relaxed);
+    idle.runs_on.store(id.get() + 1, Ordering::Relaxed);
+}
+
 /// The processor goes from one task to the next. Under its queue's lock, so that readers see task and times
 /// together.
 #[inline]
@@ -85,8 +132,10 @@ pub(crate) fn switch(c: &Cpu, id: CpuId, prev: &Thread, next: &Thread, now: u64)
     add(&prev.user_ns, user);
     add(&prev.system_ns, system);
     prev.runs_on.store(0, Ordering::Relaxed);
-    if prev.is_idle() {
-        add(if c.iowait.load(Ordering::Relaxed) > 0 { &k.iowait } else { &k.idle }, system);
+    if prev.is_resting() {
+        let io = waiting_for_io(c, user + system, now);
+        add(&k.iowait, io);
+        add(&k.idle, user + system - io);
     } else {
         add(if prev.nice() > 0 { &k.nice } else { &k.user }, user);
         add(&k.system, system);
@@ -166,9 +215,15 @@ pub fn cpu_times(id: CpuId) -> CpuTimes {
     let now = frame::time::now_ns();
     let idle = c.idle.get().map(|t| &*t.ext::<Ext>().thread);
     let Some(running) = q.rq.current().map(|e| &*e.payload.thread).or(idle) else { return t };
+    if running.runs_on.load(Ordering::Relaxed) == 0 {
+        // Off line.
+        return t;
+    }
     let (user, system) = since_switch(c, running, frame::user::time_ns(id), now);
-    if running.is_idle() {
-        *if c.iowait.load(Ordering::Relaxed) > 0 { &mut t.iowait_ns } else { &mut t.idle_ns } += system;
+    if running.is_resting() {
+        let io = waiting_for_io(c, user + system, now);
+        t.iowait_ns += io;
+        t.idle_ns += user + system - io;
     } else {
         *if running.nice() > 0 { &mut t.nice_ns } else { &mut t.user_ns } += user;
         t.system_ns += system;

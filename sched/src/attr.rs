@@ -4,18 +4,27 @@
 //! off. So: look in both places, under their locks, and look again if it was in neither.
 
 use base::{Errno, Result};
-use frame::{atomic::Ordering, context::IrqGuard, cpu::CpuMask, task::State};
+use frame::{context::IrqGuard, cpu::CpuMask, task::State};
 
 use crate::{
-    core::{activate_and_tell, allowed, cpu, publish},
+    core::{activate_and_tell, cpu, publish},
+    migration,
+    place::{active, may_stay},
     policy::Policy,
     runqueue::{Ent, Entity},
     thread::{Ext, Payload, TaskRef, thread},
 };
 
 /// Sets policy and nice value. Permission is the caller's business. ESRCH if the task has ended, EINVAL for an idle
-/// task.
+/// task and for `migration/N`.
 pub fn set_policy(task: &TaskRef, policy: Policy, nice: i8) -> Result<()> {
+    if thread(task).policy() == Policy::Stop || policy == Policy::Stop {
+        return Err(Errno::EINVAL);
+    }
+    set_policy_unchecked(task, policy, nice)
+}
+
+pub(crate) fn set_policy_unchecked(task: &TaskRef, policy: Policy, nice: i8) -> Result<()> {
     let nice = nice.clamp(-20, 19);
     let ext = task.ext::<Ext>();
     let t = &*ext.thread;
@@ -61,22 +70,33 @@ pub fn set_nice(task: &TaskRef, nice: i8) -> Result<()> {
     set_policy(task, thread(task).policy(), nice)
 }
 
-/// Sets where the task may run, and moves it if need be: at once if it waits, at its next switch (which is asked
-/// for) if it runs. EINVAL if no online processor is in the mask, or for kernel threads that are bound to one.
+/// Sets where the task may run, and moves it if need be: when this returns it has left a processor that it may not use. In a
+/// task. EINVAL if no active processor is in the mask, or for kernel threads that are bound; ENOMEM; ESRCH.
 pub fn set_affinity(task: &TaskRef, mask: CpuMask) -> Result<()> {
-    let t = thread(task);
-    if t.control.as_ref().is_some_and(|c| c.bound.load(Ordering::Relaxed) != 0) {
+    if thread(task).is_bound() || mask.and(active()).is_empty() {
         return Err(Errno::EINVAL);
     }
     set_affinity_unchecked(task, mask)
 }
 
+/// The same for bound threads, and for processors that are not there.
 pub(crate) fn set_affinity_unchecked(task: &TaskRef, mask: CpuMask) -> Result<()> {
+    set(task, mask, true)
+}
+
+/// The same from any context: a task that runs where it may not is moved soon, and not waited for.
+pub(crate) fn change_affinity(task: &TaskRef, mask: CpuMask) -> Result<()> {
+    set(task, mask, false)
+}
+
+fn set(task: &TaskRef, mask: CpuMask, wait: bool) -> Result<()> {
     let ext = task.ext::<Ext>();
     let t = &*ext.thread;
-    if t.is_idle() || mask.and(frame::cpu::online()).is_empty() {
+    if t.is_idle() {
         return Err(Errno::EINVAL);
     }
+    // Made when it is known to be needed, without locks.
+    let mut stop = None;
     loop {
         let g = IrqGuard::new();
         if let Some(e) = ext.home.lock().as_mut() {
@@ -85,16 +105,24 @@ pub(crate) fn set_affinity_unchecked(task: &TaskRef, mask: CpuMask) -> Result<()
             return Ok(());
         }
         let id = task.cpu();
-        let here = allowed(mask).contains(id);
+        let here = may_stay(t, mask, id);
         let c = cpu(id);
         let mut q = c.rq.lock();
         if let Some(e) = q.rq.current_mut().filter(|e| is(e, t)) {
+            if !here && stop.is_none() {
+                drop(q);
+                drop(g);
+                let task = task.clone();
+                stop = Some(migration::Work::new(move |on| migration::move_away(&task, on, None))?);
+                continue;
+            }
             e.affinity = mask;
             t.note_affinity(mask);
-            t.must_move.store(!here, Ordering::Relaxed);
             drop(q);
-            if !here {
-                frame::task::resched(id);
+            drop(g);
+            if let Some(w) = stop.filter(|_| !here) {
+                // A processor that goes down moves its tasks without this.
+                let _ = if wait { migration::stop_with(id, &w) } else { migration::ask(id, &w) };
             }
             return Ok(());
         }
@@ -119,7 +147,7 @@ pub(crate) fn set_affinity_unchecked(task: &TaskRef, mask: CpuMask) -> Result<()
     }
 }
 
-fn is(e: &Entity<Payload>, t: &crate::Thread) -> bool {
+pub(crate) fn is(e: &Entity<Payload>, t: &crate::Thread) -> bool {
     core::ptr::eq(&*e.payload.thread, t)
 }
 

@@ -1,11 +1,14 @@
-//! Balancing: moving waiting tasks to processors that have less to do.
+//! Balancing: moving tasks to processors that have less to do.
 //!
 //! What to do is decided by pure functions over each processor's number of runnable tasks; doing it takes two queue
-//! locks for one task at a time. Three occasions:
+//! locks for one task at a time. The occasions:
 //! * wake-up: [`pick_idle`] chooses among idle processors;
 //! * new idle: a processor about to idle takes a task from the busiest one;
 //! * periodic: a processor whose tick runs (so it has waiting tasks) evens out with the extremes, in the `SCHED`
-//!   softirq.
+//!   softirq; if none of those that wait may go to an idle processor, the one that runs is sent there by
+//!   [`migration`](crate::migration);
+//! * real-time: whoever passes a real-time task over pushes it to a processor that does something less urgent, and
+//!   a processor that turns to something less urgent pulls one.
 //!
 //! Processors with one task have no tick and need none: if any other has two more, that one has a tick, and pushes.
 
@@ -15,7 +18,11 @@ use frame::{
     cpu::{CpuId, CpuMask},
 };
 
-use crate::core::{cpu, idle_cpus, move_one};
+use crate::{
+    core::{Which, cpu, idle_cpus, move_one, rt_waiting},
+    migration,
+    place::active,
+};
 
 /// Time between periodic rounds on one processor: a few ticks, so that a task is not moved for a moment's
 /// imbalance.
@@ -43,11 +50,11 @@ pub enum Plan {
     Push(CpuId),
 }
 
-/// `runnable` by processor number, running tasks included. A move must lessen the difference: it takes at least
-/// two.
-pub fn plan(me: CpuId, online: CpuMask, runnable: impl Fn(CpuId) -> u32) -> Plan {
+/// `runnable` by processor number, running tasks included; `others` are those to consider. A move must lessen the
+/// difference: it takes at least two.
+pub fn plan(me: CpuId, others: CpuMask, runnable: impl Fn(CpuId) -> u32) -> Plan {
     let mine = runnable(me);
-    let others = || online.without(me).iter();
+    let others = || others.without(me).iter();
     let most = others().max_by_key(|&c| runnable(c));
     let least = others().min_by_key(|&c| runnable(c));
     match (most, least) {
@@ -68,7 +75,7 @@ pub(crate) fn new_idle(me: CpuId, now: u64) {
         if runnable(busiest) < 2 {
             return;
         }
-        if move_one(busiest, me, now) {
+        if move_one(busiest, me, now, Which::Any) {
             return;
         }
         left = left.without(busiest);
@@ -80,22 +87,50 @@ pub(crate) fn softirq(me: CpuId) {
     let g = IrqGuard::new();
     let now = frame::time::now_ns();
     cpu(me).next_balance_ns.store(now + INTERVAL_NS, Ordering::Relaxed);
-    let online = frame::cpu::online();
+    let mut others = active().without(me);
     // At most as many moves as processors: others balance at the same time.
-    for _ in 0..online.count() {
-        let (from, to) = match plan(me, online, runnable) {
+    for _ in 0..active().count() {
+        let (from, to, other) = match plan(me, others, runnable) {
             Plan::Nothing => break,
-            Plan::Pull(c) => (c, me),
-            Plan::Push(c) => (me, c),
+            Plan::Pull(c) => (c, me, c),
+            Plan::Push(c) => (me, c, c),
         };
-        if !move_one(from, to, now) {
+        if move_one(from, to, now, Which::Any) {
+            if to != me || idle_cpus().contains(me) {
+                frame::task::resched(to);
+            }
+        } else if from == me && runnable(to) == 0 && migration::push_running(me, to) {
             break;
-        }
-        if to != me || idle_cpus().contains(me) {
-            frame::task::resched(to);
+        } else {
+            others = others.without(other);
         }
     }
     drop(g);
+}
+
+/// A processor is done with what was urgent: it takes the most urgent task that waits elsewhere, if what it has is less so.
+/// Interrupts are off.
+#[cold]
+pub(crate) fn pull_rt(me: CpuId, now: u64) {
+    for from in rt_waiting().without(me).iter() {
+        if move_one(from, me, now, Which::Urgent) {
+            return;
+        }
+    }
+}
+
+/// This processor has passed real-time tasks over: it looks for processors that do something less urgent. Interrupts are
+/// off.
+#[cold]
+pub(crate) fn push_rt(me: CpuId) {
+    let rank = |c: CpuId| cpu(c).rank.load(Ordering::Relaxed);
+    let mut left = active().without(me);
+    while let Some(least) = left.iter().min_by_key(|&c| rank(c)) {
+        if move_one(me, least, frame::time::now_ns(), Which::Urgent) {
+            frame::task::resched(least);
+        }
+        left = left.without(least);
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@
 //! | a task wakes | it is placed on an idle processor near its last one, else where it ran or where it was woken; that one reschedules if the newcomer displaces what runs |
 //! | a second task comes to a processor | its tick starts; it stops by itself when it finds no more than one |
 //! | a processor has nothing | it takes a waiting task from the busiest before it idles |
-//! | a task's affinity excludes its processor | it is set aside when it is switched away, and moved in `switched_from` |
+//! | a running task's affinity excludes its processor | that one's [`migration`](crate::migration) thread takes its place and moves it |
+//! | a real-time task waits behind another | it is pushed to a processor that does something less urgent, by the one that passed it over; or pulled by one that is done with its own |
 
 use alloc::sync::Arc;
 
@@ -27,7 +28,7 @@ use frame::{
 };
 
 use crate::{
-    TICK_NS, account, balance, load,
+    TICK_NS, account, balance, load, place,
     runqueue::{Ent, Picked, RunQueue},
     thread::{Ext, Payload, TaskRef, Thread, thread},
     timer, trace,
@@ -40,10 +41,12 @@ pub(crate) struct Cpu {
     /// Copies for other processors: runnable tasks, and the running one's rank ([`rank`]).
     pub(crate) runnable: AtomicU32,
     pub(crate) rank: AtomicU32,
+    /// The copy in `RT_WAITING`; under the queue's lock.
+    rt_waits: AtomicBool,
     pub(crate) idle: Once<TaskRef>,
     pub(crate) switches: AtomicU64,
-    /// `outgoing` of the queue is full: for this processor alone.
-    has_outgoing: AtomicBool,
+    /// Real-time tasks wait here: to be pushed after the switch. For this processor alone.
+    push_rt: AtomicBool,
     /// Its tick is on its way. Changed by this processor alone, under the queue's lock.
     ticking: AtomicBool,
     /// Tasks that went to sleep here, less those that were woken here: only the sums over all processors mean
@@ -56,19 +59,18 @@ pub(crate) struct Cpu {
 
 pub(crate) struct Queue {
     pub(crate) rq: RunQueue<Payload>,
-    /// The task being switched away that must go to another processor.
-    outgoing: Option<Ent<Payload>>,
 }
 
 static RQ: LockClass = LockClass::new("runqueue");
 static CPUS: [Cpu; MAX_CPUS] = [const {
     Cpu {
-        rq: SpinLock::new(&RQ, Queue { rq: RunQueue::new(), outgoing: None }),
+        rq: SpinLock::new(&RQ, Queue { rq: RunQueue::new() }),
         runnable: AtomicU32::new(0),
         rank: AtomicU32::new(0),
+        rt_waits: AtomicBool::new(false),
         idle: Once::new(),
         switches: AtomicU64::new(0),
-        has_outgoing: AtomicBool::new(false),
+        push_rt: AtomicBool::new(false),
         ticking: AtomicBool::new(false),
         uninterruptible: AtomicI64::new(0),
         iowait: AtomicI64::new(0),
@@ -78,7 +80,9 @@ static CPUS: [Cpu; MAX_CPUS] = [const {
 }; MAX_CPUS];
 
 /// Processors that run their idle task and have not been chosen for a wake-up since.
-static IDLE: AtomicU64 = AtomicU64::new(0);
+pub(crate) static IDLE: AtomicU64 = AtomicU64::new(0);
+/// Processors on which real-time tasks wait.
+static RT_WAITING: AtomicU64 = AtomicU64::new(0);
 
 #[inline]
 pub(crate) fn cpu(c: CpuId) -> &'static Cpu {
@@ -89,9 +93,9 @@ pub(crate) fn idle_cpus() -> CpuMask {
     CpuMask(IDLE.load(Ordering::Relaxed))
 }
 
-/// Rank of what runs, for placing real-time tasks: 0 idle, 1 fair, 1 + priority real-time.
+/// Rank of what runs, for placing real-time tasks: 0 idle, 1 fair, 1 + priority real-time, 101 stop.
 fn rank(q: &RunQueue<Payload>) -> u32 {
-    q.current().map_or(0, |e| 1 + e.policy.rt_priority() as u32)
+    q.current().map_or(0, |e| 1 + e.policy.rank() as u32)
 }
 
 /// Brings the copies up to date; under the queue's lock.
@@ -99,61 +103,52 @@ fn rank(q: &RunQueue<Payload>) -> u32 {
 pub(crate) fn publish(c: &Cpu, q: &RunQueue<Payload>) {
     c.runnable.store(q.len() as u32, Ordering::Relaxed);
     c.rank.store(rank(q), Ordering::Relaxed);
+    let waits = q.waiting_rank() != 0;
+    if waits != c.rt_waits.load(Ordering::Relaxed) {
+        note_rt_waits(c, waits);
+    }
+}
+
+#[cold]
+fn note_rt_waits(c: &Cpu, waits: bool) {
+    c.rt_waits.store(waits, Ordering::Relaxed);
+    let bit = 1 << CPUS.iter().position(|x| core::ptr::eq(x, c)).unwrap_or(0);
+    if waits {
+        RT_WAITING.fetch_or(bit, Ordering::Relaxed);
+    } else {
+        RT_WAITING.fetch_and(!bit, Ordering::Relaxed);
+    }
+}
+
+/// Processors on which real-time tasks wait, as a hint.
+pub(crate) fn rt_waiting() -> CpuMask {
+    CpuMask(RT_WAITING.load(Ordering::Relaxed))
 }
 
 /// The policy object that frame holds.
 pub(crate) struct Sched;
 pub(crate) static SCHED: Sched = Sched;
 
-/// Where a waking task should go. `allowed` is not empty.
-fn place(prev: CpuId, this: CpuId, allowed: CpuMask, rt_priority: u8) -> CpuId {
-    if allowed.count() == 1 {
-        return allowed.first().unwrap_or(prev);
-    }
-    let idle = idle_cpus().and(allowed);
-    let target = if !idle.is_empty() {
-        balance::pick_idle(idle, prev, this)
-    } else if rt_priority != 0 {
-        // The processor that does the least urgent thing; where it last ran if that is as good.
-        let rank_of = |c: CpuId| cpu(c).rank.load(Ordering::Relaxed);
-        let least = allowed.iter().min_by_key(|&c| (rank_of(c), c != prev)).unwrap_or(prev);
-        if allowed.contains(prev) && rank_of(prev) <= rank_of(least) { prev } else { least }
-    } else {
-        let load = |c: CpuId| cpu(c).runnable.load(Ordering::Relaxed);
-        match (allowed.contains(prev), allowed.contains(this)) {
-            (true, true) => {
-                if load(this) < load(prev) {
-                    this
-                } else {
-                    prev
-                }
-            }
-            (true, false) => prev,
-            (false, true) => this,
-            (false, false) => allowed.iter().min_by_key(|&c| load(c)).unwrap_or(prev),
-        }
-    };
-    if idle.contains(target) {
-        IDLE.fetch_and(!CpuMask::one(target).0, Ordering::Relaxed);
-    }
-    target
-}
-
-/// Where a task may run now: its affinity as far as it is online, else anywhere (as Linux does when its last
-/// processor leaves).
-pub(crate) fn allowed(affinity: CpuMask) -> CpuMask {
-    let online = frame::cpu::online();
-    let a = affinity.and(online);
-    if a.is_empty() { online } else { a }
-}
-
 /// Queues a carried entity on a processor that may run it. Interrupts are off. Returns that processor if it must be
 /// told.
-pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Enqueue) -> Option<CpuId> {
-    let this = frame::cpu::raw_id();
+/// `how` is `None` for one that was queued elsewhere.
+pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Option<Enqueue>) -> Option<CpuId> {
     let prev = task.cpu();
     let e = &mut ent.value;
-    let target = place(prev, this, allowed(e.affinity), e.policy.rt_priority());
+    let allowed = place::usable(e, prev);
+    let target = place::place(prev, frame::cpu::raw_id(), allowed, e.policy.rank());
+    activate_on(task, ent, how, target)
+}
+
+/// The same for a processor that has been chosen.
+pub(crate) fn activate_on(
+    task: &TaskRef,
+    mut ent: Ent<Payload>,
+    how: Option<Enqueue>,
+    target: CpuId,
+) -> Option<CpuId> {
+    let this = frame::cpu::raw_id();
+    let e = &mut ent.value;
     let now = frame::time::now_ns();
     load::catch_up(now);
     let c = cpu(target);
@@ -163,17 +158,19 @@ pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Enqueue) -> O
     }
     if e.payload.counted_iowait {
         e.payload.counted_iowait = false;
-        cpu(prev).iowait.fetch_sub(1, Ordering::Relaxed);
+        account::io_done(cpu(task.cpu()), now);
     }
     e.payload.task = Some(task.clone());
-    if target != prev && how == Enqueue::Wakeup {
+    if target != task.cpu() && how != Some(Enqueue::New) {
         trace::migrate(task, target);
     }
     let mut q = c.rq.lock();
     trace::runtime(&q.rq, now);
     let mut tell = q.rq.enqueue(ent, now);
     task.set_cpu(target);
-    note_wakeup(task, how, target);
+    if let Some(how) = how {
+        note_wakeup(task, how, target);
+    }
     publish(c, &q.rq);
     if !tell && q.rq.needs_tick() {
         if target == this {
@@ -187,9 +184,9 @@ pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Enqueue) -> O
     tell.then_some(target)
 }
 
-/// [`activate`], and tells the processor.
+/// Queues one that was queued elsewhere, and tells the processor.
 pub(crate) fn activate_and_tell(task: &TaskRef, ent: Ent<Payload>) {
-    if let Some(c) = activate(task, ent, Enqueue::Wakeup) {
+    if let Some(c) = activate(task, ent, None) {
         frame::task::resched(c);
     }
 }
@@ -248,7 +245,7 @@ impl Scheduler for Sched {
         // The task has left its processor, so its entity is at home; only `attr` may look at it there, briefly, and
         // leaves it.
         let ent = task.ext::<Ext>().home.lock().take().expect("a sleeping task has its entity at home");
-        activate(task, ent, how)
+        activate(task, ent, Some(how))
     }
 
     fn pick_next(&self, id: CpuId, prev: &Arc<Task>, what: Prev) -> Arc<Task> {
@@ -262,6 +259,9 @@ impl Scheduler for Sched {
         // Whose time runs.
         let mut from = t;
         let mut dead = None;
+        if !rt_waiting().without(id).is_empty() && !(what == Prev::Runnable && t.policy().is_rt()) {
+            balance::pull_rt(id, now);
+        }
         let mut q = c.rq.lock();
         trace::runtime(&q.rq, now);
         match what {
@@ -270,14 +270,8 @@ impl Scheduler for Sched {
                     t.yielding.store(false, Ordering::Relaxed);
                     q.rq.yield_current(now);
                 }
-                if t.must_move.load(Ordering::Relaxed) {
-                    t.must_move.store(false, Ordering::Relaxed);
-                    q.outgoing = q.rq.take_current(now);
-                    c.has_outgoing.store(true, Ordering::Relaxed);
-                }
             }
             Prev::Sleeping(s) => {
-                t.must_move.store(false, Ordering::Relaxed);
                 if let Some(mut e) = q.rq.take_current(now) {
                     if s.contains(State::UNINTERRUPTIBLE) && !s.contains(State::NOLOAD) {
                         e.value.payload.counted_load = true;
@@ -294,7 +288,7 @@ impl Scheduler for Sched {
         }
         let put = |p: &mut Payload| p.task = Some(prev.clone());
         let mut picked = q.rq.pick(now, put);
-        if picked == Picked::Idle && frame::cpu::online().count() > 1 {
+        if picked == Picked::Idle && place::active().contains(id) && frame::cpu::online().count() > 1 {
             publish(c, &q.rq);
             // While the lock is free the processor counts as idle.
             if !from.is_idle() {
@@ -309,6 +303,9 @@ impl Scheduler for Sched {
         publish(c, &q.rq);
         if q.rq.needs_tick() {
             ensure_tick(c, id, now);
+        }
+        if q.rq.waiting_rank() != 0 {
+            c.push_rt.store(true, Ordering::Relaxed);
         }
         if picked == Picked::Same {
             drop(q);
@@ -346,16 +343,11 @@ impl Scheduler for Sched {
     }
 
     #[inline]
-    fn switched_from(&self, id: CpuId, prev: Arc<Task>, _what: Prev) {
-        // Not asked of the task: it may run elsewhere by now.
+    fn switched_from(&self, id: CpuId, _prev: Arc<Task>, _what: Prev) {
         let c = cpu(id);
-        if !c.has_outgoing.load(Ordering::Relaxed) {
-            return;
-        }
-        c.has_outgoing.store(false, Ordering::Relaxed);
-        let carried = c.rq.lock().outgoing.take();
-        if let Some(ent) = carried {
-            activate_and_tell(&prev, ent);
+        if c.push_rt.load(Ordering::Relaxed) {
+            c.push_rt.store(false, Ordering::Relaxed);
+            balance::push_rt(id);
         }
     }
 
@@ -367,9 +359,22 @@ impl Scheduler for Sched {
     }
 }
 
+/// Which waiting tasks to move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Real-time ones first.
+    Any,
+    Fair,
+    /// Real-time ones that are more urgent than what the other processor runs or has waiting.
+    Urgent,
+}
+
 /// Moves one waiting task that may run there from one processor to another. Interrupts are off, no queue is locked.
 /// True if one moved; then `to` may have to be told ([`frame::task::resched`]).
-pub(crate) fn move_one(from: CpuId, to: CpuId, now: u64) -> bool {
+pub(crate) fn move_one(from: CpuId, to: CpuId, now: u64, which: Which) -> bool {
+    if !place::active().contains(to) {
+        return false;
+    }
     let (a, b) = (from.min(to), from.max(to));
     let mut first = cpu(a).rq.lock();
     let mut second = cpu(b).rq.lock_nested();
@@ -379,8 +384,14 @@ pub(crate) fn move_one(from: CpuId, to: CpuId, now: u64) -> bool {
     let movable = |e: &crate::runqueue::Entity<Payload>| {
         e.affinity.contains(to) && e.payload.task.as_ref().is_some_and(|t| !t.is_on_cpu())
     };
+    let there = dst.waiting_rank().max(dst.current().map_or(0, |e| e.policy.rank()));
     src.charge(now);
-    let Some(ent) = src.take_waiting(movable) else { return false };
+    let taken = match which {
+        Which::Any => src.take_waiting(movable),
+        Which::Fair => src.take_waiting_fair(movable),
+        Which::Urgent => src.take_waiting_rt(|e| e.policy.rank() > there && movable(e)),
+    };
+    let Some(ent) = taken else { return false };
     if let Some(t) = &ent.value.payload.task {
         trace::migrate(t, to);
         t.set_cpu(to);
@@ -389,6 +400,39 @@ pub(crate) fn move_one(from: CpuId, to: CpuId, now: u64) -> bool {
     publish(cpu(from), src);
     publish(cpu(to), dst);
     true
+}
+
+/// Takes a waiting task that `pred` accepts, and that has left its processor, off a queue. Interrupts are off.
+pub(crate) fn take_waiting(
+    from: CpuId,
+    pred: impl Fn(&crate::runqueue::Entity<Payload>) -> bool,
+) -> Option<(TaskRef, Ent<Payload>)> {
+    let c = cpu(from);
+    let mut q = c.rq.lock();
+    q.rq.charge(frame::time::now_ns());
+    let mut ent =
+        q.rq.take_waiting(|e| pred(e) && e.payload.task.as_ref().is_some_and(|t| !t.is_on_cpu()))?;
+    publish(c, &q.rq);
+    let task = ent.value.payload.task.take()?;
+    Some((task, ent))
+}
+
+/// Sends the waiting tasks of which `pred` says so to where they may go. On the processor itself, in a task that stays or with interrupts off.
+pub(crate) fn push_all(from: CpuId, pred: impl Fn(&crate::Thread) -> bool) {
+    #[cfg(not(target_os = "none"))]
+    if crate::faults::LEAVE_TASKS.load(Ordering::Relaxed) {
+        return;
+    }
+    loop {
+        let _g = frame::context::IrqGuard::new();
+        let Some((task, ent)) = take_waiting(from, |e| pred(&e.payload.thread)) else { return };
+        activate_and_tell(&task, ent);
+    }
+}
+
+/// The processor goes down: its tick has gone with its timers.
+pub(crate) fn stop_ticking(id: CpuId) {
+    cpu(id).ticking.store(false, Ordering::Relaxed);
 }
 
 /// Starts this processor's tick unless it runs. Interrupts are off.
@@ -416,7 +460,7 @@ pub(crate) fn tick(id: CpuId, now: u64) -> Option<u64> {
         frame::task::resched(id);
     }
     crate::rcu_sched::tick(id);
-    if needs && now >= c.next_balance_ns.load(Ordering::Relaxed) {
+    if needs && place::active().contains(id) && now >= c.next_balance_ns.load(Ordering::Relaxed) {
         crate::softirq::raise(crate::softirq::Vector::Sched);
     }
     needs.then_some(now + TICK_NS)

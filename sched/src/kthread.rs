@@ -20,7 +20,7 @@
 //! | park | at its next wait | woken, parks | at once | parks before its function runs, once started | ESRCH |
 //! | unpark | clears the request | clears | woken | clears | nothing |
 
-use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc};
 
 use base::{Errno, Result};
 use frame::{
@@ -30,6 +30,7 @@ use frame::{
     task::{self, State},
 };
 
+pub use crate::smpboot::{PerCpuThread, PerCpuThreads};
 use crate::{
     kthreadd, pid,
     thread::{TaskRef, thread},
@@ -203,10 +204,9 @@ impl KthreadHandle {
     pub fn wake(&self) -> bool {
         task::wake(&self.task, State::NORMAL)
     }
-    /// Keeps it on one processor for good. Before it is started.
+    /// Keeps it on one processor for good. Before it is started; the processor need not be on line before that.
     pub fn bind(&self, cpu: CpuId) -> Result<()> {
-        self.control.bound.store(1, Ordering::Relaxed);
-        crate::attr::set_affinity_unchecked(&self.task, CpuMask::one(cpu))
+        self.bind_mask(CpuMask::one(cpu))
     }
     /// Keeps it on some processors; user space cannot change it. Before it is started.
     pub fn bind_mask(&self, mask: CpuMask) -> Result<()> {
@@ -237,6 +237,10 @@ impl KthreadHandle {
     /// only asked.
     pub fn park(&self) -> Result<()> {
         self.ask_and_wait(PARK, PARKED)
+    }
+    /// Asks it to park, and does not wait.
+    pub(crate) fn ask_to_park(&self) {
+        self.ask(PARK);
     }
     /// Lets it go on.
     pub fn unpark(&self) {
@@ -300,74 +304,6 @@ fn exit(c: &Control, code: i32) {
     c.result.call_once(|| code);
     c.flags.fetch_or(EXITED, Ordering::SeqCst);
     c.changed.wake_all();
-}
-
-/// Threads of which every processor has one: `ksoftirqd/N` and the like. A table row; one registration makes them
-/// all.
-pub struct PerCpuThread {
-    /// Without the processor's number: `ksoftirqd` becomes `ksoftirqd/0` …
-    pub name: &'static str,
-    /// In the thread, once, before anything else.
-    pub setup: fn(CpuId),
-    /// Whether there is work. Asked before each sleep.
-    pub should_run: fn(CpuId) -> bool,
-    /// Does some of it; called while `should_run`, with preemption on.
-    pub work: fn(CpuId),
-    /// Before it parks and after it has gone on.
-    pub park: fn(CpuId),
-    pub unpark: fn(CpuId),
-}
-
-/// The threads of one row.
-pub struct PerCpuThreads {
-    threads: Vec<(CpuId, KthreadHandle)>,
-}
-
-/// Nothing is put on this queue: per-processor threads are woken directly.
-static DIRECT: WaitQueue = WaitQueue::new();
-
-impl PerCpuThreads {
-    /// Makes and starts the row's thread on each online processor.
-    pub fn start(row: &'static PerCpuThread) -> Result<PerCpuThreads> {
-        let mut threads = Vec::new();
-        for cpu in frame::cpu::online().iter() {
-            threads.try_reserve(1)?;
-            let h = create(&alloc::format!("{}/{cpu}", row.name), move |k| per_cpu_main(row, cpu, k))?;
-            h.bind(cpu)?;
-            h.run();
-            threads.push((cpu, h));
-        }
-        Ok(PerCpuThreads { threads })
-    }
-    pub fn of(&self, cpu: CpuId) -> Option<&KthreadHandle> {
-        self.threads.iter().find(|(c, _)| *c == cpu).map(|(_, h)| h)
-    }
-    /// Makes a processor's thread look at its `should_run`. From any context.
-    pub fn wake(&self, cpu: CpuId) {
-        if let Some(h) = self.of(cpu) {
-            h.wake();
-        }
-    }
-}
-
-fn per_cpu_main(row: &'static PerCpuThread, cpu: CpuId, k: &Kthread) -> i32 {
-    (row.setup)(cpu);
-    loop {
-        match k.wait(&DIRECT, || (row.should_run)(cpu).then_some(()), None) {
-            Wake::Event(()) => {
-                (row.work)(cpu);
-                crate::cond_resched();
-            }
-            Wake::Park => {
-                (row.park)(cpu);
-                k.park();
-                (row.unpark)(cpu);
-            }
-            Wake::Freeze => k.freeze(),
-            Wake::Stop => return 0,
-            Wake::TimedOut => {}
-        }
-    }
 }
 
 pub(crate) static REQUESTS_CLASS: LockClass = LockClass::new("kthread_create_list");

@@ -11,14 +11,16 @@
 //! | shares, deadlines, lag | [`fair`] |
 //! | real-time, and its limit | [`rt`] |
 //! | the classes together | [`runqueue`] |
-//! | locks, placement, moving, switching | `core`, [`balance`], `attr` |
+//! | locks, switching | `core` |
+//! | where a task goes, and when it moves | [`place`], [`balance`], `attr`, [`migration`] |
+//! | processors that come and go | [`cpuhp`], [`smpboot`] |
 //! | a task's identity and times | [`Thread`], [`stat`], `account`, [`load`] |
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
 //! | work queues | [`workqueue`] |
 //! | trace events | [`trace`] |
-//! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
+//! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
 //! # Order of start-up
 //! ```text
@@ -28,8 +30,7 @@
 //!   init.start(); cpu_idle()
 //!   in init: start_other_cpus(); start_daemons()?; …
 //! ```
-//! Not here yet, and so absent from `ps`: processor hotplug with `migration` and `cpuhp`, control
-//! groups, watchdogs.
+//! Not here yet, and so absent from `ps`: control groups, watchdogs.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -38,17 +39,22 @@ mod account;
 mod attr;
 pub mod balance;
 mod core;
+pub mod cpuhp;
 pub mod fair;
+pub mod idle_inject;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
 pub mod latency;
 pub mod load;
+pub mod migration;
 pub mod pid;
+pub mod place;
 pub mod policy;
 pub mod rcu_sched;
 pub mod rt;
 pub mod runqueue;
+pub mod smpboot;
 pub mod softirq;
 pub mod stat;
 pub mod swapper;
@@ -78,6 +84,17 @@ pub use crate::{
 /// Time-outs on wait queues.
 pub mod timeout {
     pub use crate::time::wait_timeout;
+}
+
+/// Faults for tests of the tests: what a simulation must notice.
+#[cfg(not(target_os = "none"))]
+#[doc(hidden)]
+pub mod faults {
+    use frame::atomic::AtomicBool;
+    /// Timers stay on a processor that goes down.
+    pub static LEAVE_TIMERS: AtomicBool = AtomicBool::new(false);
+    /// Tasks stay on the queue of a processor that goes down.
+    pub static LEAVE_TASKS: AtomicBool = AtomicBool::new(false);
 }
 
 /// Ticks per second while a tick is needed: Linux's usual choice for servers and small machines.
@@ -142,11 +159,22 @@ pub fn start_kthreadd() -> Result<()> {
 /// Starts this room's other kernel threads and registers its files and cards. In a task, when all processors are
 /// up.
 pub fn start_daemons() -> Result<()> {
+    migration::start()?;
+    cpuhp::start()?;
     rcu_sched::start()?;
     ksoftirqd::start()?;
+    idle_inject::start()?;
     stat::init()?;
     workqueue::start()?;
-    for card in [&swapper::CARD, &kthreadd::CARD, &ksoftirqd::CARD, &rcu_sched::CARD] {
+    for card in [
+        &swapper::CARD,
+        &kthreadd::CARD,
+        &migration::CARD,
+        &cpuhp::CARD,
+        &ksoftirqd::CARD,
+        &idle_inject::CARD,
+        &rcu_sched::CARD,
+    ] {
         base::daemon::register(card)?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use frame::{
     sync::{LockClass, SpinLock},
 };
 
-use crate::{JIFFY_NS, core::cpu};
+use crate::{JIFFY_NS, core::cpu, stat::possible_cpus};
 
 /// Bits after the point.
 pub const FSHIFT: u32 = 11;
@@ -61,7 +61,7 @@ fn active() -> u32 {
 }
 
 pub(crate) fn uninterruptible() -> u32 {
-    let sum: i64 = frame::cpu::online().iter().map(|c| cpu(c).uninterruptible.load(Ordering::Relaxed)).sum();
+    let sum: i64 = possible_cpus().map(|c| cpu(c).uninterruptible.load(Ordering::Relaxed)).sum();
     sum.max(0) as u32
 }
 

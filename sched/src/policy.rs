@@ -15,14 +15,20 @@ pub enum Policy {
     Fifo(u8),
     /// `SCHED_RR`: the same, taking turns with others of its priority every [`crate::rt::RR_QUANTUM_NS`].
     Rr(u8),
+    /// What each processor's `migration` thread has: above every other, without limit. User space sees FIFO 99 and
+    /// can neither give it nor take it away.
+    Stop,
 }
+
+/// The rank of [`Policy::Stop`]: one above the highest real-time priority.
+pub const STOP_RANK: u8 = 100;
 
 impl Policy {
     /// The number that `sched_setscheduler` takes.
     pub const fn number(self) -> u32 {
         match self {
             Policy::Other => 0,
-            Policy::Fifo(_) => 1,
+            Policy::Fifo(_) | Policy::Stop => 1,
             Policy::Rr(_) => 2,
             Policy::Batch => 3,
             Policy::Idle => 5,
@@ -43,11 +49,20 @@ impl Policy {
     pub const fn rt_priority(self) -> u8 {
         match self {
             Policy::Fifo(p) | Policy::Rr(p) => p,
+            Policy::Stop => 99,
             _ => 0,
         }
     }
+    /// Its place above the fair class: 1 to 99 real-time, 100 stop; 0 for the fair class.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Policy::Stop => STOP_RANK,
+            p => p.rt_priority(),
+        }
+    }
+    /// True for what runs before every fair task.
     pub const fn is_rt(self) -> bool {
-        self.rt_priority() != 0
+        self.rank() != 0
     }
     /// The weight in the fair class.
     pub fn weight(self, nice: i8) -> u32 {
@@ -65,11 +80,12 @@ impl Policy {
     }
     /// For one atomic word: policy number, priority, nice.
     pub(crate) const fn pack(self, nice: i8) -> u32 {
-        self.number() | (self.rt_priority() as u32) << 8 | (nice as u8 as u32) << 16
+        self.number() | (self.rank() as u32) << 8 | (nice as u8 as u32) << 16
     }
     pub(crate) const fn unpack(w: u32) -> (Policy, i8) {
         let nice = (w >> 16) as u8 as i8;
         match Policy::from_number(w & 0xff, w >> 8 & 0xff) {
+            None if w >> 8 & 0xff == STOP_RANK as u32 => (Policy::Stop, nice),
             Some(p) => (p, nice),
             None => (Policy::Other, nice),
         }
@@ -82,7 +98,7 @@ mod tests {
 
     #[test]
     fn packs_and_unpacks() {
-        for p in [Policy::Other, Policy::Batch, Policy::Idle, Policy::Fifo(1), Policy::Rr(99)] {
+        for p in [Policy::Other, Policy::Batch, Policy::Idle, Policy::Fifo(1), Policy::Rr(99), Policy::Stop] {
             for nice in [-20i8, 0, 19] {
                 assert_eq!(Policy::unpack(p.pack(nice)), (p, nice));
             }

@@ -11,7 +11,10 @@
 
 use alloc::boxed::Box;
 
-use crate::tree::{Node, Tree};
+use crate::{
+    policy::STOP_RANK,
+    tree::{Node, Tree},
+};
 
 /// How long a round-robin task runs before others of its priority: Linux's default.
 pub const RR_QUANTUM_NS: u64 = 100_000_000;
@@ -53,7 +56,7 @@ impl<T> RtQueue<T> {
     pub fn len(&self) -> usize {
         self.tree.len()
     }
-    /// Queues a task of `priority` (1 to 99).
+    /// Queues a task of `priority`: 1 to 99, or [`STOP_RANK`].
     pub fn insert(&mut self, n: Box<Node<T>>, priority: u8, end: End) {
         let seq = match end {
             End::Head => {
@@ -65,12 +68,12 @@ impl<T> RtQueue<T> {
                 self.tail
             }
         };
-        self.tree.insert(n, 99 - priority as u64, seq, 0);
+        self.tree.insert(n, (STOP_RANK - priority) as u64, seq, 0);
     }
     /// The highest waiting priority.
     #[inline]
     pub fn top(&self) -> Option<u8> {
-        self.tree.first().map(|n| 99 - n.key() as u8)
+        self.tree.first().map(|n| STOP_RANK - n.key() as u8)
     }
     pub fn pop(&mut self) -> Option<Box<Node<T>>> {
         self.tree.pop_first()

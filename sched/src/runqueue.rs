@@ -1,7 +1,7 @@
 //! One processor's run queue: the classes together, and the task that runs. Pure: time is given, tasks are a
 //! payload.
 //!
-//! Order of the classes: real-time above fair above idle (the idle task is what runs when [`RunQueue::pick`] finds
+//! Order of the classes: stop above real-time above fair above idle (the idle task is what runs when [`RunQueue::pick`] finds
 //! nothing). The running task is in `curr` and in no tree; what waits is in one. So "may it be moved to another
 //! processor" is "is it in a tree", and the box of the running task can be changed in place.
 
@@ -11,7 +11,7 @@ use frame::cpu::CpuMask;
 
 use crate::{
     fair::{Fair, FairQueue, HasFair, Pick},
-    policy::Policy,
+    policy::{Policy, STOP_RANK},
     rt::{Bandwidth, End, RR_QUANTUM_NS, RtQueue},
     tree::Node,
 };
@@ -147,6 +147,7 @@ impl<P> RunQueue<P> {
     pub fn needs_tick(&self) -> bool {
         match &self.curr {
             None => false,
+            Some(c) if c.value.policy == Policy::Stop => false,
             Some(c) if c.value.policy.is_rt() => {
                 !self.fair.is_empty() || matches!(c.value.policy, Policy::Rr(p) if self.rt.top() == Some(p))
             }
@@ -163,6 +164,9 @@ impl<P> RunQueue<P> {
         if !e.policy.is_rt() {
             return self.fair.charge(&mut e.fair, ns)
                 || (!self.rt.is_empty() && !self.bandwidth.is_exhausted(now));
+        }
+        if e.policy == Policy::Stop {
+            return false;
         }
         self.bandwidth.charge(ns, now);
         if let Policy::Rr(p) = e.policy {
@@ -184,13 +188,15 @@ impl<P> RunQueue<P> {
         let due = self.charge(now);
         let policy = n.value.policy;
         if policy.is_rt() {
-            let p = policy.rt_priority();
+            let p = policy.rank();
             self.rt.insert(n, p, End::Tail);
             return match &self.curr {
                 None => true,
                 Some(c) => {
-                    p > c.value.policy.rt_priority()
-                        && !(c.value.policy.rt_priority() == 0 && self.bandwidth.is_exhausted(now))
+                    p > c.value.policy.rank()
+                        && !(c.value.policy.rank() == 0
+                            && policy != Policy::Stop
+                            && self.bandwidth.is_exhausted(now))
                 }
             };
         }
@@ -250,11 +256,13 @@ impl<P> RunQueue<P> {
         let rt_may_run = has_rt && {
             let fair_waits =
                 !self.fair.is_empty() || self.curr.as_ref().is_some_and(|c| !c.value.policy.is_rt());
-            !(fair_waits && self.bandwidth.is_exhausted(now))
+            let stop = self.rt.top() == Some(STOP_RANK)
+                || self.curr.as_ref().is_some_and(|c| c.value.policy == Policy::Stop);
+            stop || !(fair_waits && self.bandwidth.is_exhausted(now))
         };
         let next = match &mut self.curr {
             Some(c) if c.value.policy.is_rt() => {
-                let mine = c.value.policy.rt_priority();
+                let mine = c.value.policy.rank();
                 if !rt_may_run {
                     self.pick_fair_alone()
                 } else if self.rt.top().is_some_and(|t| t > mine || (to_tail && t == mine)) {
@@ -278,7 +286,7 @@ impl<P> RunQueue<P> {
             put(&mut old.value.payload);
             if old.value.policy.is_rt() {
                 let end = if to_tail { End::Tail } else { End::Head };
-                let p = old.value.policy.rt_priority();
+                let p = old.value.policy.rank();
                 self.rt.insert(old, p, end);
             } else {
                 self.fair.insert(old);
@@ -294,11 +302,23 @@ impl<P> RunQueue<P> {
         }
     }
 
+    /// The highest rank that waits; 0 if nothing above the fair class does.
+    #[inline]
+    pub fn waiting_rank(&self) -> u8 {
+        self.rt.top().unwrap_or(0)
+    }
+
     /// Takes a waiting task out that `pred` accepts, real-time tasks first.
     pub fn take_waiting(&mut self, mut pred: impl FnMut(&Entity<P>) -> bool) -> Option<Ent<P>> {
-        if let Some((k, s)) = self.rt.find(&mut pred) {
-            return self.rt.remove(k, s);
-        }
+        self.take_waiting_rt(&mut pred).or_else(|| self.take_waiting_fair(pred))
+    }
+    /// The same for real-time tasks alone, the most urgent first.
+    pub fn take_waiting_rt(&mut self, pred: impl FnMut(&Entity<P>) -> bool) -> Option<Ent<P>> {
+        let (k, s) = self.rt.find(pred)?;
+        self.rt.remove(k, s)
+    }
+    /// The same for fair tasks alone.
+    pub fn take_waiting_fair(&mut self, mut pred: impl FnMut(&Entity<P>) -> bool) -> Option<Ent<P>> {
         let (k, s) = self.fair.find(&mut pred)?;
         let curr = self.curr.as_ref().filter(|c| !c.value.policy.is_rt()).map(|c| &c.value.fair);
         self.fair.remove(k, s, curr)
@@ -323,5 +343,42 @@ impl<P> RunQueue<P> {
         }
         (e.policy, e.nice) = (policy, nice);
         e.rr_left_ns = RR_QUANTUM_NS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::{RT_PERIOD_NS, RT_RUNTIME_NS};
+
+    fn task(policy: Policy, name: &'static str) -> Ent<&'static str> {
+        Box::new(Node::new(Entity::new(policy, 0, CpuMask::ALL, 3_000_000, name)))
+    }
+    fn running(q: &RunQueue<&'static str>) -> &'static str {
+        q.current().map_or("idle", |e| e.payload)
+    }
+
+    #[test]
+    fn stop_is_above_real_time_and_its_limit() {
+        let mut q = RunQueue::new();
+        q.enqueue(task(Policy::Fifo(99), "fifo"), 0);
+        q.pick(0, |_| ());
+        assert!(!q.enqueue(task(Policy::Other, "fair"), 1));
+        // The limit of real-time tasks is used up: the fair task's turn.
+        assert_eq!(q.pick(RT_RUNTIME_NS + 1, |_| ()), Picked::Switched);
+        assert_eq!(running(&q), "fair");
+        assert!(q.enqueue(task(Policy::Stop, "stop"), RT_RUNTIME_NS + 2));
+        assert_eq!(q.pick(RT_RUNTIME_NS + 2, |_| ()), Picked::Switched);
+        assert_eq!(running(&q), "stop");
+        assert!(!q.needs_tick());
+        // Neither time nor a FIFO 99 takes the processor from it.
+        assert!(!q.charge(3 * RT_PERIOD_NS));
+        assert!(!q.enqueue(task(Policy::Fifo(99), "second"), 3 * RT_PERIOD_NS));
+        assert_eq!(q.pick(3 * RT_PERIOD_NS, |_| ()), Picked::Same);
+        assert_eq!(q.waiting_rank(), 99);
+        q.take_current(3 * RT_PERIOD_NS);
+        // It used nothing of their time.
+        q.pick(3 * RT_PERIOD_NS, |_| ());
+        assert_eq!(running(&q), "fifo");
     }
 }

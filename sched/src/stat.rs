@@ -10,6 +10,11 @@ use frame::{
 pub use crate::account::{CpuTimes, cpu_times};
 use crate::{core::cpu, load, pid, softirq, thread::thread, time};
 
+/// Every processor that can be on line: sums count what those did that are not just now.
+pub fn possible_cpus() -> impl Iterator<Item = CpuId> {
+    (0..frame::cpu::possible() as u32).filter_map(CpuId::new)
+}
+
 /// Tasks that run or wait to.
 pub fn nr_running() -> u32 {
     frame::cpu::online().iter().map(|c| cpu(c).runnable.load(Ordering::Relaxed)).sum()
@@ -20,11 +25,11 @@ pub fn nr_uninterruptible() -> u32 {
 }
 /// Tasks that sleep for I/O.
 pub fn nr_iowait() -> u32 {
-    frame::cpu::online().iter().map(|c| cpu(c).iowait.load(Ordering::Relaxed)).sum::<i64>().max(0) as u32
+    possible_cpus().map(|c| cpu(c).iowait.load(Ordering::Relaxed)).sum::<i64>().max(0) as u32
 }
 /// Switches of tasks on all processors.
 pub fn ctxt() -> u64 {
-    frame::cpu::online().iter().map(|c| cpu(c).switches.load(Ordering::Relaxed)).sum()
+    possible_cpus().map(|c| cpu(c).switches.load(Ordering::Relaxed)).sum()
 }
 /// Switches on one processor.
 pub fn ctxt_of(c: CpuId) -> u64 {
@@ -62,7 +67,7 @@ fn cpu_line(out: &mut tree::Out, name: core::fmt::Arguments<'_>, t: &CpuTimes) -
 
 fn show_stat(out: &mut tree::Out) -> Result<()> {
     let mut sum = CpuTimes::default();
-    for c in frame::cpu::online().iter() {
+    for c in possible_cpus() {
         let t = cpu_times(c);
         sum.user_ns += t.user_ns;
         sum.nice_ns += t.nice_ns;
@@ -86,7 +91,7 @@ fn show_stat(out: &mut tree::Out) -> Result<()> {
     writeln!(out, "processes {}", forks())?;
     writeln!(out, "procs_running {}", nr_running())?;
     writeln!(out, "procs_blocked {}", nr_iowait())?;
-    let total = |v| frame::cpu::online().iter().map(|c| softirq::count(c, v)).sum::<u64>();
+    let total = |v| possible_cpus().map(|c| softirq::count(c, v)).sum::<u64>();
     write!(out, "softirq {}", (0..softirq::VECTORS).map(total).sum::<u64>())?;
     for v in 0..softirq::VECTORS {
         write!(out, " {}", total(v))?;
@@ -106,19 +111,19 @@ fn show_loadavg(out: &mut tree::Out) -> Result<()> {
 
 fn show_uptime(out: &mut tree::Out) -> Result<()> {
     let up = time::boottime_ns() / USER_TICK_NS;
-    let idle: u64 = frame::cpu::online().iter().map(|c| cpu_times(c).idle_ns).sum::<u64>() / USER_TICK_NS;
+    let idle: u64 = possible_cpus().map(|c| cpu_times(c).idle_ns).sum::<u64>() / USER_TICK_NS;
     Ok(writeln!(out, "{}.{:02} {}.{:02}", up / 100, up % 100, idle / 100, idle % 100)?)
 }
 
 fn show_softirqs(out: &mut tree::Out) -> Result<()> {
     write!(out, "                    ")?;
-    for c in frame::cpu::online().iter() {
+    for c in possible_cpus() {
         write!(out, "CPU{:<8}", c.get())?;
     }
     writeln!(out)?;
     for (v, name) in softirq::NAMES.iter().enumerate() {
         write!(out, "{name:>12}:")?;
-        for c in frame::cpu::online().iter() {
+        for c in possible_cpus() {
             write!(out, " {:>10}", softirq::count(c, v))?;
         }
         writeln!(out)?;

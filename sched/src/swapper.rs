@@ -7,16 +7,22 @@
 //!   is historical: it once swapped processes out; here as on Linux it swaps nothing.
 //! * **Documented**: Linux `kernel/sched/idle.c`.
 //!
+//! A processor that goes down ends here: when it is off line and nothing is left to run, its idle task halts it for good, and when it
+//! comes back it begins anew in the same idle task.
+//!
 //! With nothing to time there is no tick: the hardware timer stands at the next timer's expiry, or off.
+
+use alloc::sync::Arc;
 
 use base::{Result, daemon::Card};
 use frame::{
+    atomic::{AtomicBool, Ordering},
     cpu::{self, CpuId, CpuMask},
     task::Task,
 };
 
 use crate::{
-    account, core, latency,
+    account, core, cpuhp, latency,
     policy::Policy,
     softirq,
     thread::{Kind, Make},
@@ -77,8 +83,16 @@ pub fn start_other_cpus() -> usize {
     answered
 }
 
-fn secondary(id: CpuId) -> ! {
-    adopt(id).expect("memory for an idle task");
+/// Where a processor other than the first begins, for the first time or again. Interrupts are off.
+pub(crate) fn secondary(id: CpuId) -> ! {
+    match core::cpu(id).idle.get() {
+        None => adopt(id).expect("memory for an idle task"),
+        Some(idle) => {
+            account::resume_idle(id, crate::thread(idle));
+            timer::reopen(id);
+        }
+    }
+    cpuhp::starting(id);
     cpu::set_online(id, true);
     cpu_idle()
 }
@@ -87,14 +101,47 @@ fn secondary(id: CpuId) -> ! {
 pub fn cpu_idle() -> ! {
     // To the scheduler this task was "running" so far: from now on it says that the processor is idle.
     frame::task::schedule();
+    let me = cpu::raw_id();
     loop {
         base::log::klog_tick();
+        let gone = || !cpu::online().contains(me);
+        if gone() {
+            end(me);
+        }
         if latency::must_poll() {
-            cpu::idle_poll(latency::must_poll);
+            cpu::idle_poll(|| latency::must_poll() && !gone());
         } else {
-            cpu::idle();
+            // Asked once more with interrupts off: the machine may have been stopped since.
+            cpu::halt_unless(gone);
+            frame::task::preempt_check();
         }
     }
+}
+
+/// Off line, and nothing to run: nothing can come here any more.
+fn end(me: CpuId) -> ! {
+    if let Some(idle) = core::cpu(me).idle.get() {
+        account::pause_idle(me, crate::thread(idle));
+    }
+    cpu::hotplug::die()
+}
+
+/// Lets this processor rest for `ns` in the running task, as if it were its idle task: the time counts as idle, the tick stops if nothing
+/// needs it, and what is more urgent than the task runs in between. For `idle_inject`.
+pub(crate) fn play_idle(ns: u64) -> Result<()> {
+    let over = Arc::new(AtomicBool::new(false));
+    let o = over.clone();
+    let timer = time::Timer::new(move |_| o.store(true, Ordering::Release))?;
+    let me = frame::task::current();
+    let t = crate::thread(&me);
+    account::set_resting(t, true);
+    timer.arm(frame::time::now_ns() + ns);
+    while !over.load(Ordering::Acquire) {
+        cpu::halt_unless(|| over.load(Ordering::Acquire));
+        crate::cond_resched();
+    }
+    account::set_resting(t, false);
+    Ok(())
 }
 
 fn on_timer() {

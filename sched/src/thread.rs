@@ -138,8 +138,9 @@ pub struct Thread {
     pub(crate) iowait: AtomicBool,
     /// [`crate::yield_now`] was called.
     pub(crate) yielding: AtomicBool,
-    /// Its processor may run it no longer: it moves when it has been switched away.
-    pub(crate) must_move: AtomicBool,
+    /// What its processor does while it runs counts as idle: always for swapper, for `idle_inject` while it injects.
+    /// Changed by the task itself, under its processor's queue lock.
+    pub(crate) resting: AtomicBool,
     payload: Once<Typed>,
     /// What it is to the work queues, if it executes their items.
     worker: crate::workqueue::worker::Slot,
@@ -209,6 +210,9 @@ impl Thread {
         let max = if self.is_kthread() { 63 } else { Comm::COMM_MAX };
         *self.comm.lock() = Comm::new(name, max);
     }
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
     /// The name as `/proc` shows it: a worker's says which queue it works for.
     pub fn proc_name(&self) -> Comm {
         let Some(w) = self.worker() else { return self.comm() };
@@ -229,7 +233,7 @@ impl Thread {
     }
     /// User space may not change where it runs: `PF_NO_SETAFFINITY`.
     pub fn has_fixed_affinity(&self) -> bool {
-        self.control.as_ref().is_some_and(|c| c.bound.load(Ordering::Relaxed) != 0)
+        self.is_bound()
     }
     pub fn is_kthread(&self) -> bool {
         self.kind == Kind::Kernel
@@ -237,6 +241,16 @@ impl Thread {
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.kind == Kind::Idle
+    }
+    /// True if its time counts as the processor's idle time.
+    #[inline]
+    pub(crate) fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
+    }
+    /// True for a kernel thread that is bound to its processors: nobody else may change them, and it may run there
+    /// while its processor starts or ends.
+    pub fn is_bound(&self) -> bool {
+        self.control.as_ref().is_some_and(|c| c.bound.load(Ordering::Relaxed) != 0)
     }
     pub fn policy(&self) -> Policy {
         Policy::unpack(self.policy.load(Ordering::Relaxed)).0
@@ -335,7 +349,7 @@ impl Make<'_> {
             runs_on: AtomicU32::new(0),
             iowait: AtomicBool::new(false),
             yielding: AtomicBool::new(false),
-            must_move: AtomicBool::new(false),
+            resting: AtomicBool::new(self.kind == Kind::Idle),
             payload: Once::new(),
             worker: Once::new(),
             control: self.control,

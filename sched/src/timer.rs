@@ -102,6 +102,8 @@ struct Base {
     /// When the scheduler wants its tick.
     tick: u64,
     coarse_raised: bool,
+    /// The processor goes down: what is armed there goes to this one.
+    heir: Option<CpuId>,
 }
 
 #[repr(align(64))]
@@ -119,6 +121,7 @@ static BASES: [Slot; MAX_CPUS] = [const {
             hardware: u64::MAX,
             tick: u64::MAX,
             coarse_raised: false,
+            heir: None,
         },
     ))
 }; MAX_CPUS];
@@ -133,6 +136,12 @@ impl Base {
             Grain::Precise => &mut self.precise,
             Grain::Coarse => &mut self.coarse,
         }
+    }
+    fn insert(&mut self, g: Grain, n: Box<Node<Queued>>, key: u64) -> u64 {
+        self.next_seq += 1;
+        let seq = self.next_seq;
+        self.tree(g).insert(n, key, seq, 0);
+        seq
     }
     /// Makes sure that the hardware interrupts this processor at `at` or before.
     fn program(&mut self, at: u64) {
@@ -171,13 +180,23 @@ impl Inner {
         n.value.task = arm.task;
         let key = arm.at.min(NEVER);
         let mut b = base(cpu).lock();
-        b.next_seq += 1;
-        let seq = b.next_seq;
-        b.tree(self.grain).insert(n, key, seq, 0);
+        if let Some(heir) = b.heir {
+            drop(b);
+            st.on = Some(self.insert_elsewhere(n, key, heir));
+            return;
+        }
+        let seq = b.insert(self.grain, n, key);
         if key != NEVER {
             b.program(key);
         }
         st.on = Some(Place { cpu, key, seq });
+    }
+
+    /// Puts a node into another processor's tree; [`catch_up`] there sets its hardware.
+    #[cold]
+    fn insert_elsewhere(&self, n: Box<Node<Queued>>, key: u64, cpu: CpuId) -> Place {
+        let seq = base(cpu).lock().insert(self.grain, n, key);
+        Place { cpu, key, seq }
     }
 
     fn take_out(&self, st: &mut Armed) -> Option<Box<Node<Queued>>> {
@@ -334,6 +353,61 @@ pub(crate) fn start_tick(cpu: CpuId, at: u64) {
     let mut b = base(cpu).lock();
     b.tick = at;
     b.program(at);
+}
+
+/// Moves all timers of this processor, which goes down, to `heir`; what is armed here from now on goes there too. Interrupts are off.
+/// `heir` must then [`catch_up`].
+pub(crate) fn hand_over(cpu: CpuId, heir: CpuId) {
+    {
+        let mut b = base(cpu).lock();
+        b.heir = Some(heir);
+        b.tick = u64::MAX;
+    }
+    for grain in [Grain::Precise, Grain::Coarse] {
+        loop {
+            let popped = base(cpu).lock().tree(grain).pop_first();
+            let Some(n) = popped else { break };
+            rehome(n, heir);
+        }
+    }
+    let mut b = base(cpu).lock();
+    (b.hardware, b.coarse_raised) = (u64::MAX, false);
+    frame::time::set_timer(None);
+}
+
+/// Takes over a node that has been popped, and puts it into the tree of `heir`: the rule for nodes in transit holds.
+fn rehome(mut n: Box<Node<Queued>>, heir: CpuId) {
+    let Some(t) = n.value.timer.clone() else { return };
+    let key = n.key();
+    let mut st = t.armed.lock();
+    if ::core::mem::take(&mut st.void) {
+        let old = (n.value.timer.take(), n.value.task.take());
+        match st.again.take() {
+            Some(arm) => t.insert(&mut st, n, arm),
+            None => st.home = Some(n),
+        }
+        drop(st);
+        drop(old);
+        return;
+    }
+    st.on = Some(t.insert_elsewhere(n, key, heir));
+}
+
+/// Sets this processor's hardware for what others have put into its trees.
+pub(crate) fn catch_up() {
+    let g = IrqGuard::new();
+    let mut b = base(g.cpu()).lock();
+    let next = b.next_event();
+    if next < NEVER {
+        b.program(next);
+    }
+}
+
+/// A processor begins again.
+pub(crate) fn reopen(cpu: CpuId) {
+    let mut b = base(cpu).lock();
+    b.heir = None;
+    b.hardware = u64::MAX;
 }
 
 /// A precise timer. Clones are the same timer.

@@ -33,6 +33,9 @@
 //! | `halt_forever()`, `power_off()`, `reset()` | ends |
 //! | `set_kernel_stack(top)` | where traps from user mode start, if the back end needs to be told |
 //! | `start_others(entry) -> usize` | starts the other processors |
+//! | `start_cpu(cpu, entry) -> bool` | starts one that does not execute, on the boot stack that it had if it ever did; waits for its answer |
+//! | `die(dead: impl FnOnce()) -> !` | ends this processor's execution until then; interrupts are off. `dead` is called when nothing follows but the halt |
+//! | `hardware_id(cpu) -> u32` | the processor's APIC id |
 //! | `line_count() -> u32`, `isa_line(irq) -> u32`, `line_mode(line) -> irq::LineMode` | what the firmware says of device lines |
 //! | `route_line(line, cpu, mode, masked) -> Result<(), ()>` | from now on the line interrupts `cpu` at vector `irq::LINE_VECTORS` + line, or nobody; the receiver calls `irq::on_vector` |
 //! | `message(cpu, vector) -> irq::Message`, `send_vector(cpu, vector)`, `vector_pending(vector) -> bool` | what a device must write for that; the same from a processor; whether this processor has received it and not served it |

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     atomic::{AtomicBool, AtomicPtr, Ordering},
+    cpu::hotplug::DeadCpu,
     page::lock::IrqSpin,
 };
 
@@ -101,6 +102,12 @@ pub fn stats() -> Vec<CacheStats> {
 pub fn shrink() {
     POOLS.iter().for_each(|p| p.shrink(&Frames));
     each(|c| c.pool.shrink(&Frames));
+}
+
+/// Gives the free objects of a processor that does not execute back to the slabs.
+pub fn drain_dead(of: &DeadCpu) {
+    POOLS.iter().for_each(|p| p.drain(&Frames, of));
+    each(|c| c.pool.drain(&Frames, of));
 }
 
 /// A cache of values of one type: `static C: Cache<Inode> = Cache::new("inode_cache")`.

@@ -17,7 +17,7 @@ use core::{cell::UnsafeCell, ptr, ptr::NonNull};
 use super::{CacheStats, check};
 use crate::{
     arch,
-    cpu::MAX_CPUS,
+    cpu::{MAX_CPUS, hotplug::DeadCpu},
     page::{
         PAGE_SIZE, Page,
         lock::{IrqSpin, without_irqs},
@@ -265,18 +265,22 @@ impl Pool {
     fn spill(&self, src: &impl Source, keep: u32) {
         // SAFETY: interrupts are off; callers do not use their own reference afterwards.
         let l = unsafe { self.list() };
-        let mut rest = if keep == 0 {
-            core::mem::replace(&mut l.head, ptr::null_mut())
-        } else {
-            let mut last = l.head;
-            for _ in 1..keep {
-                // SAFETY: the list has more than `keep` objects.
-                last = unsafe { last.cast::<*mut u8>().read() };
-            }
-            // SAFETY: as above.
-            unsafe { last.cast::<*mut u8>().replace(ptr::null_mut()) }
-        };
-        l.n = keep.min(l.n);
+        if keep == 0 {
+            return self.empty_list(src, l);
+        }
+        let mut last = l.head;
+        for _ in 1..keep {
+            // SAFETY: the list has more than `keep` objects.
+            last = unsafe { last.cast::<*mut u8>().read() };
+        }
+        // SAFETY: as above.
+        let rest = unsafe { last.cast::<*mut u8>().replace(ptr::null_mut()) };
+        l.n = keep;
+        self.put_back(src, rest);
+    }
+
+    /// Brings a chain of free objects back to their slabs. Interrupts are off.
+    fn put_back(&self, src: &impl Source, mut rest: *mut u8) {
         let mut doomed = self.shared.with(|sh| {
             while !rest.is_null() {
                 let p = rest;
@@ -315,6 +319,21 @@ impl Pool {
         if meta.aux_add(-1) == 0 {
             sh.empty += 1;
         }
+    }
+
+    /// Gives the free objects of a processor that does not execute back to the slabs.
+    pub(super) fn drain(&self, src: &impl Source, of: &DeadCpu) {
+        without_irqs(|| {
+            // SAFETY: the processor does not touch its list while its proof exists, and its holder is this function's caller.
+            let l = unsafe { &mut *self.cpus[of.cpu().index()].0.get() };
+            self.empty_list(src, l);
+        });
+    }
+
+    fn empty_list(&self, src: &impl Source, l: &mut List) {
+        let rest = core::mem::replace(&mut l.head, ptr::null_mut());
+        l.n = 0;
+        self.put_back(src, rest);
     }
 
     /// Takes all empty slabs off the chain; gives them as a chain of their own.

@@ -44,6 +44,11 @@ pub fn pending_softirqs(cpu: CpuId) -> u32 {
     PENDING[cpu.index()].load(Ordering::Relaxed)
 }
 
+/// Takes what is pending on a processor that has halted for good.
+pub fn take_softirqs(of: &crate::cpu::hotplug::DeadCpu) -> u32 {
+    PENDING[of.cpu().index()].swap(0, Ordering::Relaxed)
+}
+
 /// Leaves what is pending on this processor to `ksoftirqd`. Interrupts are off.
 pub(crate) fn defer_pending_softirqs() {
     let cpu = arch::cpu_id();

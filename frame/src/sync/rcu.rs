@@ -289,7 +289,7 @@ pub fn poll() {
                 }
                 STARTED.store(started + 1, Ordering::SeqCst);
                 fence(Ordering::SeqCst);
-                WAITING.store(cpu::online().0, Ordering::SeqCst);
+                WAITING.store(cpu::alive().0, Ordering::SeqCst);
                 fence(Ordering::SeqCst);
             }
             // In a task with nothing held, this processor is between sections.
@@ -314,9 +314,9 @@ pub fn poll() {
 /// Strikes off those who are idle or gone.
 fn strike_off_idle() {
     let waiting = WAITING.load(Ordering::SeqCst);
-    let online = cpu::online().0;
-    let mut off = waiting & !online;
-    for c in cpu::CpuMask(waiting & online).iter() {
+    let alive = cpu::alive().0;
+    let mut off = waiting & !alive;
+    for c in cpu::CpuMask(waiting & alive).iter() {
         // A read-modify-write, so that leaving idle comes either before it (and is seen) or after it, with all its reads.
         if CPUS[c.index()].eqs.fetch_add(0, Ordering::SeqCst) & 1 != 0 {
             off |= 1 << c.get();

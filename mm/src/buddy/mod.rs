@@ -228,7 +228,6 @@ impl PageAllocator for Policy {
 /// Takes over all free memory.
 pub(crate) fn init() {
     stat::init();
-    let cpus = cpu::possible() as u64;
     let b = BUDDY.call_once(|| Buddy {
         zones: core::array::from_fn(Zone::new),
         pcp: PerCpu::new(|_| SpinLockIrq::new(&pcp::CLASS, Pcp::new())),
@@ -243,12 +242,7 @@ pub(crate) fn init() {
     let biggest = b.zones.iter().map(|z| z.managed.load(Ordering::Relaxed)).max().unwrap_or(0);
     let batch = watermark::batch(biggest);
     b.batch.store(batch, Ordering::Relaxed);
-    let low: u64 = b.zones.iter().map(|z| z.low.load(Ordering::Relaxed)).sum();
-    for (_, p) in b.pcp.iter() {
-        // Made outside of the lock: the heap asks this allocator.
-        let lists = Pcp::make_lists(batch, low / cpus);
-        *p.lock() = lists;
-    }
+    share_lists(b, cpu::possible() as u64);
     overcommit::init(managed);
     assert!(fault::init(), "no memory for the zero page");
 }
@@ -321,12 +315,34 @@ pub fn available_pages(cache: u64, reclaimable: u64) -> u64 {
 /// Gives all blocks on per-processor lists back to their zones: before it is said that there is no memory.
 pub fn drain_all() {
     let Some(b) = BUDDY.get() else { return };
+    b.pcp.iter().for_each(|(_, p)| drain(b, p));
+}
+/// Sizes the per-processor lists anew, for so many processors that share what these may hold.
+pub(crate) fn resize_lists(cpus: u32) {
+    if let Some(b) = BUDDY.get() {
+        share_lists(b, cpus.into());
+    }
+}
+fn share_lists(b: &Buddy, cpus: u64) {
+    let low: u64 = b.zones.iter().map(|z| z.low.load(Ordering::Relaxed)).sum();
     for (_, p) in b.pcp.iter() {
-        let mut p = p.lock();
-        for order in 0..pcp::ORDERS {
-            while let Some(run) = p.pop(order) {
-                b.zone_of(run.pfn()).free(run);
-            }
+        // Made outside of the lock: the heap asks this allocator. What it held goes back to the zones.
+        let mut lists = Pcp::make_lists(b.batch.load(Ordering::Relaxed), low / cpus.max(1));
+        core::mem::swap(&mut *p.lock(), &mut lists);
+        lists.take_all(|run| b.zone_of(run.pfn()).free(run));
+    }
+}
+/// Gives the blocks of a processor that has gone back to their zones.
+pub(crate) fn drain_cpu(c: cpu::CpuId) {
+    if let Some(b) = BUDDY.get() {
+        drain(b, b.pcp.of(c));
+    }
+}
+fn drain(b: &Buddy, p: &SpinLockIrq<Pcp>) {
+    let mut p = p.lock();
+    for order in 0..pcp::ORDERS {
+        while let Some(run) = p.pop(order) {
+            b.zone_of(run.pfn()).free(run);
         }
     }
 }

@@ -62,6 +62,10 @@ impl Pcp {
         let n = (self.batch >> order).max(1).min(l.len());
         l.drain(..n).for_each(out);
     }
+    /// Gives everything to `out`.
+    pub(super) fn take_all(&mut self, mut out: impl FnMut(FreeRun)) {
+        self.lists.iter_mut().for_each(|l| l.drain(..).for_each(&mut out));
+    }
     pub(super) fn pages(&self) -> u64 {
         self.lists.iter().enumerate().map(|(o, l)| (l.len() as u64) << o).sum()
     }

@@ -34,15 +34,9 @@ pub(super) fn ignored_and_caught(s: &crate::process::Signals) -> (SigSet, SigSet
     (ign, cgt)
 }
 
-/// Numbers of policies in `sched(7)`.
+/// Policy (its number in `sched(7)`) and real-time priority.
 fn policy(p: Policy) -> (u32, u32) {
-    match p {
-        Policy::Other => (0, 0),
-        Policy::Fifo(n) => (1, n as u32),
-        Policy::Rr(n) => (2, n as u32),
-        Policy::Batch => (3, 0),
-        Policy::Idle => (5, 0),
-    }
+    (p.number(), p.rt_priority() as u32)
 }
 
 /// The process as a whole; one thread's numbers in the folder of a thread that does not lead its group.

@@ -419,7 +419,7 @@ pub(crate) fn write_name(w: &Worker, out: &mut dyn core::fmt::Write) -> core::fm
 /// Tells where it may run anew. Its pool is locked.
 pub(super) fn rebind(w: &Worker, mask: frame::cpu::CpuMask) -> Result<()> {
     match w.task() {
-        Some(t) => crate::attr::set_affinity_unchecked(&t, mask),
+        Some(t) => crate::attr::change_affinity(&t, mask),
         None => Ok(()),
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Cpu {
     pub(crate) tlb: Tlb,
     /// The user program that runs here; null in kernel mode.
     pub(crate) user: Cell<*const Instance>,
+    /// Top of the boot stack; 0 before the first start.
+    pub(crate) boot_stack: Cell<usize>,
 }
 
 impl Cpu {
@@ -73,7 +75,22 @@ impl Cpu {
             root: Cell::new(0),
             tlb: Tlb::new(),
             user: Cell::new(ptr::null()),
+            boot_stack: Cell::new(0),
         }
+    }
+
+    /// What a reset does: everything but the task, which the kernel's processor block keeps.
+    pub(crate) fn reset(&self) {
+        self.word.set(0);
+        self.need_resched.set(false);
+        self.irqs.set(false);
+        self.irq_depth.set(0);
+        self.switched_from.set(ptr::null());
+        self.pending.set(0);
+        self.timer.set(u64::MAX);
+        self.root.set(0);
+        self.tlb.forget();
+        self.user.set(ptr::null());
     }
 }
 

@@ -53,6 +53,11 @@ pub fn tsc_hz() -> u64 {
     1_000_000_000
 }
 
+/// Simulated processors have no other number.
+pub fn hardware_id(cpu: u32) -> u32 {
+    cpu
+}
+
 /// The simulated processor has no features to name.
 pub fn cpuid(_leaf: u32, _sub: u32) -> [u32; 4] {
     [0; 4]

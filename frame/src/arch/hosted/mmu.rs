@@ -68,6 +68,10 @@ impl Tlb {
     fn slot(&self, vpn: u64) -> &Cell<Entry> {
         &self.0[(vpn % ENTRIES as u64) as usize]
     }
+    /// Forgets everything.
+    pub(super) fn forget(&self) {
+        self.drop_if(|_| true);
+    }
     fn drop_if(&self, mut f: impl FnMut(&Entry) -> bool) {
         for s in &self.0 {
             let e = s.get();

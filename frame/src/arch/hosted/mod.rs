@@ -50,15 +50,16 @@ pub use device::{
 pub use fiber::{Context, Stack, switch};
 pub use memory::{device_window, early_memory, kernel_root, phys_to_ptr, ptr_to_phys};
 pub use misc::{
-    Fpu, backtrace_here, console_write, cpuid, halt_forever, hardware_random, install_panic_action,
-    nmi_backtrace_all, power_off, reset, saved_frames, symbol, tsc_hz, vdso_code, wall_clock_at_boot_ns,
+    Fpu, backtrace_here, console_write, cpuid, halt_forever, hardware_id, hardware_random,
+    install_panic_action, nmi_backtrace_all, power_off, reset, saved_frames, symbol, tsc_hz, vdso_code,
+    wall_clock_at_boot_ns,
 };
 pub use mmu::{
     flush_all, flush_page, load_page_table, note_frames_freed, user_clear, user_cmpxchg_u32, user_load_u32,
     user_load_u64, user_read, user_store_u32, user_store_u64, user_write,
 };
 pub use point::{
-    irq_enable, now_ns, preempt_point, relax, send_call, send_reschedule, send_shootdown, set_timer,
-    start_others, ticks, ticks_to_ns, wait_for_interrupt,
+    die, irq_enable, now_ns, preempt_point, relax, send_call, send_reschedule, send_shootdown, set_timer,
+    start_cpu, start_others, ticks, ticks_to_ns, wait_for_interrupt,
 };
 pub use usermode::run_user;

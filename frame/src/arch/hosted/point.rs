@@ -496,6 +496,45 @@ extern "C" fn cpu_entry() -> ! {
     start(CpuId::new_unchecked(cpu::cpu_id()))
 }
 
+/// Starts a processor that is off, on the boot stack that it had before if it had one. False if it is on, or without a stack.
+pub fn start_cpu(cpu: u32, entry: fn(CpuId) -> !) -> bool {
+    if cpu::lone() {
+        return false;
+    }
+    S.start.set(Some(entry));
+    let on = power_on(&cpu::all().cpu[cpu as usize]);
+    point();
+    on
+}
+
+fn power_on(c: &Cpu) -> bool {
+    if c.power.get() != Power::Off {
+        return false;
+    }
+    if c.boot_stack.get() == 0 {
+        let Some(stack) = Stack::new(task::STACK_PAGES) else { return false };
+        c.boot_stack.set(stack.top());
+        // A boot stack is never given back.
+        core::mem::forget(stack);
+    }
+    c.reset();
+    c.context.set(Context::new(c.boot_stack.get(), cpu_entry));
+    c.power.set(Power::Running);
+    true
+}
+
+/// Ends this processor until [`start_cpu`]. `dead` is called when nothing else will be.
+pub fn die(dead: impl FnOnce()) -> ! {
+    // Whoever sees it dead may start it.
+    undisturbed(dead);
+    let c = me();
+    c.power.set(Power::Off);
+    note_progress();
+    loop {
+        leave_until(|| false);
+    }
+}
+
 /// Starts the other processors, each on a stack of its own. They run from the next preemption point on.
 pub fn start_others(entry: fn(CpuId) -> !) -> usize {
     if cpu::lone() {
@@ -505,15 +544,7 @@ pub fn start_others(entry: fn(CpuId) -> !) -> usize {
     let all = cpu::all();
     let mut n = 0;
     for c in &all.cpu[1..all.count.get() as usize] {
-        if c.power.get() != Power::Off {
-            continue;
-        }
-        let Some(stack) = Stack::new(task::STACK_PAGES) else { break };
-        c.context.set(Context::new(stack.top(), cpu_entry));
-        // A boot stack is never given back.
-        core::mem::forget(stack);
-        c.power.set(Power::Running);
-        n += 1;
+        n += usize::from(power_on(c));
     }
     point();
     n

@@ -93,6 +93,10 @@ pub(super) fn id() -> u32 {
 pub(super) fn id_of(cpu: u32) -> u32 {
     IDS[cpu as usize].load(Ordering::Relaxed)
 }
+/// APIC id of a processor.
+pub fn hardware_id(cpu: u32) -> u32 {
+    id_of(cpu)
+}
 pub(super) fn set_id_of(cpu: u32, id: u32) {
     IDS[cpu as usize].store(id, Ordering::Relaxed);
 }

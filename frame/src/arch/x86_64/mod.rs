@@ -43,7 +43,9 @@ mod user;
 mod vdso;
 
 pub use acpi::acpi_table;
-pub use apic::{message, send_call, send_reschedule, send_shootdown, send_vector, set_timer, vector_pending};
+pub use apic::{
+    hardware_id, message, send_call, send_reschedule, send_shootdown, send_vector, set_timer, vector_pending,
+};
 pub use clock::{now_ns, ticks, ticks_to_ns, tsc_hz, wall_clock_at_boot_ns};
 pub use cpu::{cpuid, hardware_random};
 pub use fpu::Fpu;
@@ -63,7 +65,7 @@ pub use percpu::{
 };
 pub use power::{power_off, reset};
 pub use serial::console_write;
-pub use smp::start_others;
+pub use smp::{die, start_cpu, start_others};
 pub use stack::Stack;
 pub use switch::{Context, saved_frames, set_kernel_stack, switch};
 pub use symbols::lookup as symbol;

@@ -55,6 +55,16 @@ impl PerCpu {
     }
 }
 
+impl PerCpu {
+    /// For a processor that starts again: everything but its task and its emergency stacks.
+    pub(super) fn reset(&mut self) {
+        (self.loaded_fs, self.loaded_gs) = (0, 0);
+        self.switched_from = core::ptr::null();
+        self.timer_at = u64::MAX;
+        (self.preempt, self.irq_depth, self.irq_was_on, self.need_resched) = (0, 0, 0, 0);
+    }
+}
+
 macro_rules! get {
     ($field:ident, $t:ty, $w:literal) => {{
         let v: $t;

@@ -5,12 +5,12 @@ use alloc::boxed::Box;
 use super::{
     Stack, acpi, apic, clock, cpu,
     desc::{self, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI},
-    insn::{relax, without_interrupts},
+    insn::relax,
     memory::{handover, kernel_root, phys_to_ptr},
     percpu::PerCpu,
 };
 use crate::{
-    atomic::{AtomicU32, AtomicUsize, Ordering},
+    atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
     cpu::{CpuId, MAX_CPUS},
 };
 
@@ -106,6 +106,55 @@ fn allowed() -> usize {
         .map_or(MAX_CPUS, |n| n.max(1))
 }
 
+/// Block and boot stack (its top) of each processor that was ever started.
+static BLOCKS: [AtomicPtr<PerCpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static TOPS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+/// The processor's block and stack: those that it had, or new ones.
+fn block_of(cpu: u32) -> Option<(*mut PerCpu, usize)> {
+    let slot = cpu as usize;
+    if BLOCKS[slot].load(Ordering::Acquire).is_null() {
+        let (block, top) = new_processor(cpu)?;
+        TOPS[slot].store(top, Ordering::Relaxed);
+        BLOCKS[slot].store(block, Ordering::Release);
+    }
+    Some((BLOCKS[slot].load(Ordering::Acquire), TOPS[slot].load(Ordering::Relaxed)))
+}
+
+/// Puts the trampoline in its place; the address of its slots.
+fn copy_trampoline() -> u64 {
+    let code = &raw const trampoline_start;
+    let len = (&raw const trampoline_end).addr() - code.addr();
+    // SAFETY: page 8 was kept out of the memory map for this.
+    unsafe { core::ptr::copy_nonoverlapping(code, phys_to_ptr(TRAMPOLINE), len) };
+    TRAMPOLINE + ((&raw const trampoline_slots).addr() - code.addr()) as u64
+}
+
+/// Sends the start-up message to a processor that has had its INIT. False if it does not answer.
+fn start_up(cpu: u32, slots: u64) -> bool {
+    let Some((block, top)) = block_of(cpu) else { return false };
+    STARTED.store(0, Ordering::Release);
+    // SAFETY: the slots lie in the copied trampoline, which no processor runs now: each is waited for, and one that did not
+    // answer is given up after seconds.
+    unsafe {
+        let w = phys_to_ptr(slots).cast::<u64>();
+        w.write_volatile((&raw const boot_pml4_phys).read());
+        w.add(1).write_volatile(kernel_root() * 4096);
+        w.add(2).write_volatile(top as u64);
+        w.add(3).write_volatile(block as u64);
+    }
+    let answered = || STARTED.load(Ordering::Acquire) == cpu;
+    let end = clock::now_ns() + PATIENCE_NS;
+    // A second message is harmless to a processor that runs already.
+    while clock::now_ns() < end {
+        apic::command(apic::id_of(cpu), STARTUP);
+        if wait_until(100_000_000, answered) {
+            return true;
+        }
+    }
+    answered()
+}
+
 /// Brings up the other processors; each runs `entry` on its own boot stack with interrupts off. How many answered.
 pub fn start_others(entry: fn(CpuId) -> !) -> usize {
     let n = crate::cpu::possible().min(allowed()) as u32;
@@ -113,52 +162,49 @@ pub fn start_others(entry: fn(CpuId) -> !) -> usize {
         return 0;
     }
     ENTRY.store(entry as usize, Ordering::Release);
-    let code = &raw const trampoline_start;
-    let len = (&raw const trampoline_end).addr() - code.addr();
-    let slots = TRAMPOLINE + ((&raw const trampoline_slots).addr() - code.addr()) as u64;
-    // SAFETY: page 8 was kept out of the memory map for this.
-    unsafe { core::ptr::copy_nonoverlapping(code, phys_to_ptr(TRAMPOLINE), len) };
+    let slots = copy_trampoline();
     for cpu in 1..n {
         apic::command(apic::id_of(cpu), INIT);
     }
     wait_until(10_000_000, || false);
-    let mut up = 0;
-    for cpu in 1..n {
-        let Some((block, top)) = new_processor(cpu) else { break };
-        // SAFETY: the slots lie in the copied trampoline, which no processor runs now: each is waited for, and one that
-        // did not answer ends the loop.
-        unsafe {
-            let w = phys_to_ptr(slots).cast::<u64>();
-            w.write_volatile((&raw const boot_pml4_phys).read());
-            w.add(1).write_volatile(kernel_root() * 4096);
-            w.add(2).write_volatile(top as u64);
-            w.add(3).write_volatile(block as u64);
-        }
-        let answered = || STARTED.load(Ordering::Acquire) == cpu;
-        without_interrupts(|| apic::command(apic::id_of(cpu), STARTUP));
-        // A second message is harmless to a processor that runs already.
-        if !wait_until(100_000_000, answered) {
-            apic::command(apic::id_of(cpu), STARTUP);
-        }
-        if !wait_until(PATIENCE_NS, answered) {
-            break;
-        }
-        up += 1;
+    (1..n).take_while(|&cpu| start_up(cpu, slots)).count()
+}
+
+/// Between INIT and start-up message: the 10 ms of the manual are for processors of the last century.
+const INIT_PAUSE_NS: u64 = 200_000;
+
+/// Starts one processor that does not execute. False if it does not answer. One at a time.
+pub fn start_cpu(cpu: u32, entry: fn(CpuId) -> !) -> bool {
+    ENTRY.store(entry as usize, Ordering::Release);
+    let slots = copy_trampoline();
+    apic::command(apic::id_of(cpu), INIT);
+    wait_until(INIT_PAUSE_NS, || false);
+    start_up(cpu, slots)
+}
+
+/// Halts for good: only INIT brings this processor back, and then nothing of what it does here counts.
+pub fn die(dead: impl FnOnce()) -> ! {
+    dead();
+    loop {
+        // SAFETY: with interrupts off nothing but a non-maskable interrupt ends the halt, and the loop goes on.
+        unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
     }
-    up
 }
 
 /// Where another processor enters Rust, on its own stack and the final tables.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ap_start(block: *mut PerCpu) -> ! {
-    // SAFETY: the block was made for this processor by `new_processor`.
-    unsafe { desc::load(block) };
+    // SAFETY: the block was made for this processor by `new_processor`, and nobody else uses it while the processor starts.
+    unsafe {
+        (*block).reset();
+        desc::load(block);
+    }
     desc::load_idt();
     cpu::enable();
     apic::init();
     let id = super::percpu::cpu_id();
     STARTED.store(id, Ordering::Release);
-    // SAFETY: stored by `start_others` from a value of this type.
+    // SAFETY: stored by `start_others` or `start_cpu` from a value of this type.
     let entry = unsafe { core::mem::transmute::<usize, fn(CpuId) -> !>(ENTRY.load(Ordering::Acquire)) };
     entry(CpuId::new_unchecked(id))
 }

@@ -1,0 +1,205 @@
+//! `/sys/devices/system/cpu`: which processors there are, and the switches. Formats: `Documentation/ABI/testing/sysfs-devices-system-cpu`.
+
+use alloc::{format, string::String};
+use core::fmt::Write;
+
+use base::{
+    Errno, Result,
+    tree::{self, Out},
+};
+use frame::{
+    atomic::Ordering,
+    cpu::{CpuId, CpuMask, MAX_CPUS},
+};
+
+use super::{cpu, cpu_down, cpu_up, state};
+use crate::stat::possible_cpus;
+
+const DIR: &str = "devices/system/cpu";
+
+fn possible() -> CpuMask {
+    possible_cpus().fold(CpuMask::NONE, |m, c| m.or(CpuMask::one(c)))
+}
+
+/// A set as Linux prints it: `0-2,4`.
+pub(super) fn list(m: CpuMask) -> String {
+    let mut out = String::new();
+    let mut left = m.0;
+    while left != 0 {
+        let start = left.trailing_zeros();
+        let len = (left >> start).trailing_ones();
+        let comma = if out.is_empty() { "" } else { "," };
+        let _ = match len {
+            1 => write!(out, "{comma}{start}"),
+            _ => write!(out, "{comma}{start}-{}", start + len - 1),
+        };
+        left = if start + len >= 64 { 0 } else { left >> (start + len) << (start + len) };
+    }
+    out
+}
+
+/// A set as a hexadecimal mask, as wide as there are processors.
+fn mask(m: CpuMask) -> String {
+    let n = frame::cpu::possible();
+    if n > 32 {
+        format!("{:0w$x},{:08x}", m.0 >> 32, m.0 & 0xffff_ffff, w = (n - 32).div_ceil(4))
+    } else {
+        format!("{:0w$x}", m.0, w = n.div_ceil(4))
+    }
+}
+
+/// What `kstrtobool` takes.
+fn parse_bool(b: &[u8]) -> Result<bool> {
+    match b {
+        [b'1' | b'y' | b'Y' | b't' | b'T', ..] => Ok(true),
+        [b'0' | b'n' | b'N' | b'f' | b'F', ..] => Ok(false),
+        [b'o' | b'O', b'n' | b'N', ..] => Ok(true),
+        [b'o' | b'O', b'f' | b'F', ..] => Ok(false),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn set_online(c: CpuId, on: bool) -> Result<()> {
+    if on { cpu_up(c) } else { cpu_down(c) }
+}
+
+/// Only the two ends can be asked for: Linux's choice without `CONFIG_CPU_HOTPLUG_STATE_CONTROL`.
+fn set_target(c: CpuId, b: &[u8]) -> Result<()> {
+    match u32::try_from(tree::parse_int(b)?) {
+        Ok(state::OFFLINE) => cpu_down(c),
+        Ok(state::ONLINE) => cpu_up(c),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The next call of a state shall fail. EINVAL for states that do not exist, have nothing to call, or may not fail.
+fn set_fail(c: CpuId, b: &[u8]) -> Result<()> {
+    let n = tree::parse_int(b)?;
+    if n != -1 {
+        let n = u32::try_from(n).map_err(|_| Errno::EINVAL)?;
+        let st = state::step(n).ok_or(Errno::EINVAL)?;
+        if state::section(n) == state::Section::Starting || (st.up.is_none() && st.down.is_none()) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    cpu(c).fail.store(n as i32, Ordering::Relaxed);
+    Ok(())
+}
+
+fn set_files() -> Result<()> {
+    let t = tree::sys();
+    let file = |name: &str, f: fn() -> CpuMask| {
+        t.file(&format!("{DIR}/{name}"), 0o444, move |o: &mut Out| Ok(writeln!(o, "{}", list(f()))?))
+    };
+    file("possible", possible)?;
+    file("present", possible)?;
+    file("online", frame::cpu::online)?;
+    file("offline", || CpuMask(possible().0 & !frame::cpu::online().0))?;
+    // No processor is kept out of balancing: there is no parameter for it.
+    file("isolated", || CpuMask::NONE)?;
+    t.file(&format!("{DIR}/kernel_max"), 0o444, |o| Ok(writeln!(o, "{}", MAX_CPUS - 1)?))?;
+    t.file(&format!("{DIR}/hotplug/states"), 0o444, |o| {
+        for n in 0..=state::ONLINE {
+            if let Some(s) = state::step(n) {
+                writeln!(o, "{n:3}: {}", s.name)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn hotplug_files(c: CpuId) -> Result<()> {
+    let t = tree::sys();
+    let path = |name: &str| format!("{DIR}/cpu{c}/{name}");
+    if c != CpuId::BOOT {
+        t.knob(
+            &path("online"),
+            0o644,
+            move |o| Ok(writeln!(o, "{}", u32::from(frame::cpu::online().contains(c)))?),
+            move |b| set_online(c, parse_bool(b)?),
+        )?;
+    }
+    t.file(&path("hotplug/state"), 0o444, move |o| {
+        Ok(writeln!(o, "{}", cpu(c).state.load(Ordering::Relaxed))?)
+    })?;
+    t.knob(
+        &path("hotplug/target"),
+        0o644,
+        move |o| Ok(writeln!(o, "{}", cpu(c).target.load(Ordering::Relaxed))?),
+        move |b| set_target(c, b),
+    )?;
+    t.knob(
+        &path("hotplug/fail"),
+        0o644,
+        move |o| Ok(writeln!(o, "{}", cpu(c).fail.load(Ordering::Relaxed))?),
+        move |b| set_fail(c, b),
+    )
+}
+
+/// How an APIC id is made up: bits of the thread within a core, and of both within a package (CPUID leaf 0xb).
+fn shifts() -> (u32, u32) {
+    if frame::cpu::cpuid(0, 0)[0] < 0xb || frame::cpu::cpuid(0xb, 0)[1] == 0 {
+        return (0, 32);
+    }
+    (frame::cpu::cpuid(0xb, 0)[0] & 31, frame::cpu::cpuid(0xb, 1)[0] & 31)
+}
+
+fn shift(id: u32, by: u32) -> u32 {
+    id.checked_shr(by).unwrap_or(0)
+}
+
+/// The online processors of which `same` says that they share something with this one.
+fn siblings(c: CpuId, by: u32) -> CpuMask {
+    let key = |x| shift(frame::cpu::hardware_id(x), by);
+    CpuMask(frame::cpu::online().iter().filter(|&x| key(x) == key(c)).fold(0, |m, x| m | CpuMask::one(x).0))
+}
+
+fn topology_files(c: CpuId) -> Result<()> {
+    let t = tree::sys();
+    let path = |name: &str| format!("{DIR}/cpu{c}/topology/{name}");
+    let (smt, package) = shifts();
+    let id = frame::cpu::hardware_id(c);
+    let number = |name: &str, n: u32| t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{n}")?));
+    number("physical_package_id", shift(id, package))?;
+    number("die_id", 0)?;
+    number("core_id", shift(id & 1u32.checked_shl(package).map_or(!0, |b| b - 1), smt))?;
+    let sets = [("core_cpus", "thread_siblings", smt), ("package_cpus", "core_siblings", package)];
+    for (new, old, by) in sets {
+        for name in [new, old] {
+            t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{}", mask(siblings(c, by)))?))?;
+            t.file(&path(&format!("{name}_list")), 0o444, move |o| {
+                Ok(writeln!(o, "{}", list(siblings(c, by)))?)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn init() -> Result<()> {
+    set_files()?;
+    for c in possible_cpus() {
+        hotplug_files(c)?;
+        topology_files(c)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_as_linux_prints_them() {
+        for (m, s) in [(0, ""), (1, "0"), (0b111, "0-2"), (0b1011, "0-1,3"), (!0, "0-63"), (1 << 63, "63")] {
+            assert_eq!(list(CpuMask(m)), s);
+        }
+    }
+
+    #[test]
+    fn booleans() {
+        assert_eq!(parse_bool(b"1\n"), Ok(true));
+        assert_eq!(parse_bool(b"off"), Ok(false));
+        assert_eq!(parse_bool(b"maybe"), Err(Errno::EINVAL));
+        assert_eq!(parse_bool(b""), Err(Errno::EINVAL));
+    }
+}
