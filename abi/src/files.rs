@@ -478,8 +478,11 @@ pub(crate) fn copy_file_range(r: &mut Regs) -> Ret {
 }
 
 pub(crate) fn vhangup(_: &mut Regs) -> Ret {
-    // There is no login terminal to take away; only the right to ask is checked.
-    if current().cred().has_cap(cap::SYS_TTY_CONFIG) { Ok(0) } else { Err(Errno::EPERM) }
+    if !current().cred().has_cap(cap::SYS_TTY_CONFIG) {
+        return Err(Errno::EPERM);
+    }
+    process::terminal::vhangup();
+    Ok(0)
 }
 
 #[cfg(test)]

@@ -3,11 +3,17 @@
 use base::{Errno, Result, cred::cap};
 use frame::{task::State, user::Regs};
 use linux_raw_sys::general as raw;
-use process::{current, itimer, process::Restart, tree::TREE, usage::Usage};
+use process::{current, itimer, posix_timer, process::Restart, tree::TREE, usage::Usage};
 use sched::time::{boottime_ns, now_ns, realtime_ns, set_realtime_ns};
 
-use crate::args::{
-    Args, Ret, deadline, get, put, put_opt, split_ns, split_us, timespec, timeval_ns, timeval_words, to_ns,
+use vfs::timerfd;
+
+use crate::{
+    args::{
+        Args, Ret, deadline, get, put, put_opt, split_ns, split_us, timespec, timeval_ns, timeval_words,
+        to_ns,
+    },
+    files::install,
 };
 
 /// The kinds of clock there are, by what can be done with them.
@@ -165,11 +171,11 @@ pub(crate) fn clock_nanosleep(r: &mut Regs) -> Ret {
     if flags & raw::TIMER_ABSTIME == 0 {
         return sleep_until(deadline(ns), r.ptr::<3>());
     }
-    let end = to_monotonic(c, ns);
-    match sched::time::sleep_until(end, State::INTERRUPTIBLE) {
-        Ok(()) => Ok(0),
-        Err(_) => Err(Errno::ERESTARTNOHAND),
-    }
+    let slept = match c {
+        Clock::Realtime => sched::time::sleep_until_realtime(ns, State::INTERRUPTIBLE),
+        _ => sched::time::sleep_until(ns, State::INTERRUPTIBLE),
+    };
+    slept.map(|()| 0).map_err(|_| Errno::ERESTARTNOHAND)
 }
 
 /// A point on a clock in monotonic time, as the clocks stand now.
@@ -206,6 +212,72 @@ pub(crate) fn setitimer(r: &mut Regs) -> Ret {
 }
 pub(crate) fn alarm(r: &mut Regs) -> Ret {
     Ok(itimer::alarm(r.uint::<0>())? as usize)
+}
+
+/// `struct itimerspec`: period, then value, as (value, period) in nanoseconds. EINVAL, EFAULT.
+fn itimerspec(at: usize) -> Result<(u64, u64)> {
+    let interval = to_ns(timespec(at)?);
+    Ok((to_ns(timespec(at.wrapping_add(16))?), interval))
+}
+fn put_itimerspec(at: Option<usize>, (left, interval): (u64, u64)) -> Result<()> {
+    let ([a, b], [c, d]) = (split_ns(interval), split_ns(left));
+    put_opt(at, &[a, b, c, d])
+}
+
+/// `struct sigevent`, as far as it concerns timers: value, signal, kind, thread.
+fn sigevent(at: Option<usize>) -> Result<posix_timer::Event> {
+    let Some(at) = at else { return Ok(posix_timer::default_event()) };
+    let value = get::<u64>(at)?;
+    let [signo, kind, tid] = get::<[i32; 3]>(at.wrapping_add(8))?;
+    posix_timer::event(value, signo, kind as u32, tid as u32)
+}
+pub(crate) fn timer_create(r: &mut Regs) -> Ret {
+    let (clock, at) = (r.int::<0>(), r.ptr::<1>());
+    let id = posix_timer::create(clock, || sigevent(at))?;
+    if let Err(e) = put(r.size::<2>(), &id) {
+        posix_timer::delete(id)?;
+        return Err(e);
+    }
+    Ok(0)
+}
+pub(crate) fn timer_settime(r: &mut Regs) -> Ret {
+    let (value, interval) = itimerspec(r.ptr::<2>().ok_or(Errno::EINVAL)?)?;
+    let old = posix_timer::set(r.uint::<0>(), r.uint::<1>(), value, interval)?;
+    put_itimerspec(r.ptr::<3>(), old)?;
+    Ok(0)
+}
+pub(crate) fn timer_gettime(r: &mut Regs) -> Ret {
+    put_itimerspec(Some(r.size::<1>()), posix_timer::get(r.uint::<0>())?)?;
+    Ok(0)
+}
+pub(crate) fn timer_getoverrun(r: &mut Regs) -> Ret {
+    Ok(posix_timer::overrun(r.uint::<0>())? as usize)
+}
+pub(crate) fn timer_delete(r: &mut Regs) -> Ret {
+    posix_timer::delete(r.uint::<0>()).map(|()| 0)
+}
+
+pub(crate) fn timerfd_create(r: &mut Regs) -> Ret {
+    let flags = r.uint::<1>();
+    let f = timerfd::create(r.uint::<0>(), flags, &current().cred())?;
+    install(f, flags & raw::O_CLOEXEC != 0)
+}
+/// EBADF; EINVAL for another kind of file.
+fn on_timerfd<T>(fd: i32, f: impl FnOnce(&timerfd::TimerFd) -> Result<T>) -> Result<T> {
+    let file = current().file(fd)?;
+    f(file.ops_as::<timerfd::TimerFd>().ok_or(Errno::EINVAL)?)
+}
+pub(crate) fn timerfd_settime(r: &mut Regs) -> Ret {
+    let new = itimerspec(r.size::<2>())?;
+    let flags = r.uint::<1>();
+    let old = on_timerfd(r.int::<0>(), |t| t.set(flags, new))?;
+    put_itimerspec(r.ptr::<3>(), old)?;
+    Ok(0)
+}
+pub(crate) fn timerfd_gettime(r: &mut Regs) -> Ret {
+    let now = on_timerfd(r.int::<0>(), |t| Ok(t.get()))?;
+    put_itimerspec(Some(r.size::<1>()), now)?;
+    Ok(0)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod errno;
 pub mod log;
 pub mod params;
 pub mod stat;
+pub mod trace;
 pub mod tree;
 
 pub use cred::Cred;

@@ -17,6 +17,7 @@ pub fn init() -> Result<()> {
     mem::init()?;
     random::init()?;
     tty::nodes::register_current()?;
+    tty::pty::init()?;
     if let Some(port) = serial::Serial::probe() {
         let console = port.clone();
         let tty = tty::Tty::new("ttyS0", DevNum::new(4, 64), port)?;

@@ -192,16 +192,20 @@ impl TtyDriver for Serial {
         let mut p = self.port.lock();
         p.held = on;
         self.fill(&mut p);
+        drop(p);
+        if !on {
+            self.room.wake_all();
+        }
     }
     fn discard_output(&self) {
         let mut p = self.port.lock();
         p.tx.clear();
         self.fill(&mut p);
     }
-    fn take_received(&self, into: &mut Vec<u8>) {
+    fn take_received(&self, into: &mut Vec<u8>, max: usize) {
         let mut p = self.port.lock();
         // The caller's buffer was sized beforehand: nothing allocates with interrupts off.
-        let n = p.rx.len().min(into.capacity() - into.len());
+        let n = p.rx.len().min(into.capacity() - into.len()).min(max);
         into.extend(p.rx.drain(..n));
     }
     fn has_received(&self) -> bool {

@@ -38,6 +38,18 @@ pub fn in_atomic() -> bool {
     word() != 0 || !arch::irqs_enabled()
 }
 
+/// True while interrupts are off on this processor.
+#[inline]
+pub fn irqs_off() -> bool {
+    !arch::irqs_enabled()
+}
+
+/// True if this processor has been asked to switch tasks.
+#[inline]
+pub fn need_resched() -> bool {
+    arch::need_resched()
+}
+
 /// True in a hardware interrupt, a running softirq or an NMI, that is, where the current task is only a bystander.
 #[inline]
 pub fn in_interrupt() -> bool {

@@ -171,8 +171,15 @@ impl<T: Sync> PerCpu<T> {
 }
 
 mod call;
-pub(crate) use call::on_call;
+mod work;
 pub use call::{call_each, call_on};
+pub use work::IrqWork;
+
+/// What a back end calls when the interrupt of `arch::send_call` arrives.
+pub(crate) fn on_call() {
+    call::serve();
+    work::run_pending();
+}
 
 /// The four registers of a CPUID leaf: eax, ebx, ecx, edx.
 pub fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {

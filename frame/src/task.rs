@@ -106,6 +106,16 @@ pub trait Scheduler: Sync {
     fn pick_next(&self, cpu: CpuId, prev: &Arc<Task>, what: Prev) -> Arc<Task>;
     /// `prev` is off this processor for good (its `is_on_cpu` is false). A place to move it elsewhere.
     fn switched_from(&self, cpu: CpuId, prev: Arc<Task>, what: Prev);
+    /// A watched task has announced a sleep and is about to leave its processor. In its context, interrupts on; may call
+    /// [`wake`] for others.
+    fn sleeping(&self, _me: Current) {}
+    /// A watched task is back from [`schedule`].
+    fn running(&self, _me: Current) {}
+}
+
+/// From now on the scheduler is told when the running task goes to sleep and is back ([`Scheduler::sleeping`]), or no longer.
+pub fn watch_sleep(on: bool) {
+    current().watched.store(on, Ordering::Relaxed);
 }
 
 static SCHEDULER: crate::sync::once::Once<&'static dyn Scheduler> = crate::sync::once::Once::new();
@@ -135,6 +145,8 @@ pub struct Task {
     work: AtomicU32,
     /// True from the moment a processor switches to it until that processor has saved it again.
     on_cpu: AtomicBool,
+    /// The scheduler wants to know when it sleeps: see [`watch_sleep`].
+    watched: AtomicBool,
     /// Where it runs, or last ran, or is queued.
     cpu: AtomicU32,
     /// Taken by the first run.
@@ -175,6 +187,7 @@ impl Task {
             word: AtomicU32::new(State::NEW.bits()),
             work: AtomicU32::new(0),
             on_cpu: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
             cpu: AtomicU32::new(0),
             entry: UnsafeCell::new(Some(entry)),
             pt: UnsafeCell::new(None),
@@ -201,6 +214,7 @@ impl Task {
             word: AtomicU32::new(QUEUED),
             work: AtomicU32::new(0),
             on_cpu: AtomicBool::new(true),
+            watched: AtomicBool::new(false),
             cpu: AtomicU32::new(cpu),
             entry: UnsafeCell::new(None),
             pt: UnsafeCell::new(None),
@@ -502,10 +516,18 @@ pub fn schedule() {
             arch::irq_depth_add(0)
         );
     }
+    let me = current();
+    let watched = me.watched.load(Ordering::Relaxed);
+    if watched && !me.state().is_empty() {
+        scheduler().sleeping(me);
+    }
     arch::preempt_add(PREEMPT_OFFSET);
     switch_tasks(false);
     arch::preempt_sub(PREEMPT_OFFSET);
     preempt_check();
+    if watched {
+        scheduler().running(me);
+    }
 }
 
 /// Gives up the processor if it was asked to; a task that announced a sleep stays runnable through this.

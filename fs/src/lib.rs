@@ -6,11 +6,13 @@
 //! | [`pipe`] | pipes and FIFOs |
 //! | [`procfs`], [`sysfs`] | what the kernel says of itself; [`knobs`] presents their common tree |
 //! | [`devtmpfs`], [`kdevtmpfs`] | `/dev`, and the thread that fills it |
+//! | [`devpts`] | `/dev/pts`: the slaves of pseudo-terminals |
 //! | [`initramfs`] | unpacking the archive that the boot loader brought into the root |
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod devpts;
 pub mod devtmpfs;
 pub mod initramfs;
 pub mod kdevtmpfs;
@@ -26,6 +28,7 @@ pub fn init() -> base::Result<vfs::Path> {
     procfs::init()?;
     sysfs::init()?;
     devtmpfs::init()?;
+    devpts::init()?;
     pipe::init()?;
     tmpfs::mount_rootfs()
 }

@@ -242,6 +242,7 @@ fn step_over(
     let p = &me.process;
     let task = me.task();
     exit::release_mm_ties();
+    p.posix_timers.delete_all();
     let peak = p.maxrss_kib();
     p.old_maxrss_kib.store(peak, Relaxed);
     let pt = loaded.mm.page_table().clone();

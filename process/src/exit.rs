@@ -140,6 +140,7 @@ pub fn exit_thread(status: Status) -> ! {
 /// The last thread of a process is gone.
 fn finish_process(p: &Arc<Process>, status: Status) {
     p.timers.cancel_all();
+    p.posix_timers.delete_all();
     p.old_maxrss_kib.store(p.maxrss_kib(), Relaxed);
     let mm = p.mm.lock().take();
     drop(mm);

@@ -21,7 +21,7 @@ use crate::{
 
 static CLASS: LockClass = LockClass::new("itimers");
 /// A processor-time timer looks no more often than this: Linux's tick at 250 Hz.
-const MIN_LOOK_NS: u64 = 4_000_000;
+pub(crate) const MIN_LOOK_NS: u64 = 4_000_000;
 
 /// One timer's setting, in nanoseconds. `expires`: on its own clock; 0: off.
 #[derive(Clone, Copy, Default, Debug)]

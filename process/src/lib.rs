@@ -20,11 +20,12 @@
 //! | [`signal`] | signals |
 //! | [`vdso`] | the clock without a system call |
 //! | [`futex`] | sleeping on a word of user memory |
-//! | [`itimer`], [`rlimit`], [`usage`], [`ids`], [`pgrp`], [`prctl`] | the smaller calls |
+//! | [`itimer`], [`posix_timer`] | timers that send signals |
+//! | [`rlimit`], [`usage`], [`ids`], [`pgrp`], [`prctl`] | the smaller calls |
 //! | [`procfs`] | the content of `/proc/PID` |
 //! | [`init`] | PID 1 |
 //!
-//! Not here: core dumps (no wait status claims one), `ptrace`, name spaces, POSIX timers, PID descriptors, futexes with priority
+//! Not here: core dumps (no wait status claims one), `ptrace`, name spaces, PID descriptors, futexes with priority
 //! inheritance.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
@@ -42,6 +43,7 @@ pub mod itimer;
 mod load;
 mod oom;
 pub mod pgrp;
+pub mod posix_timer;
 pub mod prctl;
 pub mod process;
 pub mod procfs;

@@ -27,6 +27,7 @@ use vfs::{Ctx, FdTable, FsContext};
 use crate::{
     futex::Waiter,
     itimer::Timers,
+    posix_timer::PosixTimers,
     rlimit::Limits,
     signal::{
         action::SigAction,
@@ -119,6 +120,7 @@ pub struct Process {
     pub(crate) limits: SpinLockIrq<Limits>,
     pub(crate) exec_lock: Mutex<()>,
     pub timers: Timers,
+    pub posix_timers: PosixTimers,
     pub oom_score_adj: AtomicI32,
     /// The largest resident set of images before this one.
     pub(crate) old_maxrss_kib: AtomicU64,
@@ -167,6 +169,7 @@ impl Process {
             limits: SpinLockIrq::new(&LIMITS, limits),
             exec_lock: Mutex::new(&EXEC, ()),
             timers: Timers::new(),
+            posix_timers: PosixTimers::new(),
             oom_score_adj: AtomicI32::new(0),
             old_maxrss_kib: AtomicU64::new(0),
             auxv: SpinLock::new(&AUXV, Vec::new()),

@@ -29,8 +29,8 @@ use frame::{
 use crate::{
     TICK_NS, account, balance, load,
     runqueue::{Ent, Picked, RunQueue},
-    thread::{Ext, Payload, TaskRef},
-    timer,
+    thread::{Ext, Payload, TaskRef, Thread, thread},
+    timer, trace,
 };
 
 /// What the scheduler keeps per processor.
@@ -149,7 +149,7 @@ pub(crate) fn allowed(affinity: CpuMask) -> CpuMask {
 
 /// Queues a carried entity on a processor that may run it. Interrupts are off. Returns that processor if it must be
 /// told.
-pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>) -> Option<CpuId> {
+pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Enqueue) -> Option<CpuId> {
     let this = frame::cpu::raw_id();
     let prev = task.cpu();
     let e = &mut ent.value;
@@ -166,9 +166,14 @@ pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>) -> Option<CpuId> {
         cpu(prev).iowait.fetch_sub(1, Ordering::Relaxed);
     }
     e.payload.task = Some(task.clone());
+    if target != prev && how == Enqueue::Wakeup {
+        trace::migrate(task, target);
+    }
     let mut q = c.rq.lock();
+    trace::runtime(&q.rq, now);
     let mut tell = q.rq.enqueue(ent, now);
     task.set_cpu(target);
+    note_wakeup(task, how, target);
     publish(c, &q.rq);
     if !tell && q.rq.needs_tick() {
         if target == this {
@@ -184,18 +189,66 @@ pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>) -> Option<CpuId> {
 
 /// [`activate`], and tells the processor.
 pub(crate) fn activate_and_tell(task: &TaskRef, ent: Ent<Payload>) {
-    if let Some(c) = activate(task, ent) {
+    if let Some(c) = activate(task, ent, Enqueue::Wakeup) {
         frame::task::resched(c);
     }
 }
 
+/// A wake-up begins: for the trace.
+#[inline]
+fn note_waking(task: &TaskRef) {
+    base::trace!(trace::sched_waking {
+        comm: trace::comm(thread(task)),
+        pid: thread(task).pid() as i32,
+        prio: thread(task).prio(),
+        target_cpu: task.cpu().get() as i32,
+    });
+}
+
+/// A task came onto a queue: for the trace. The queue is locked.
+#[inline]
+fn note_wakeup(task: &TaskRef, how: Enqueue, target: CpuId) {
+    match how {
+        Enqueue::Wakeup => base::trace!(trace::sched_wakeup {
+            comm: trace::comm(thread(task)),
+            pid: thread(task).pid() as i32,
+            prio: thread(task).prio(),
+            target_cpu: target.get() as i32,
+        }),
+        Enqueue::New => base::trace!(trace::sched_wakeup_new {
+            comm: trace::comm(thread(task)),
+            pid: thread(task).pid() as i32,
+            prio: thread(task).prio(),
+            target_cpu: target.get() as i32,
+        }),
+    }
+}
+
+/// A processor switches from `prev` to `next`: for the trace. The queue is locked.
+#[inline]
+fn note_switch(prev: &Thread, what: Prev, next: &Arc<Task>) {
+    if !trace::sched_switch::event().is_on() || ::core::ptr::eq(prev, thread(next)) {
+        return;
+    }
+    let state = match what {
+        // An idle task gives way by itself.
+        Prev::Runnable => trace::state(None, !prev.is_idle()),
+        Prev::Sleeping(s) => trace::state(Some(s), false),
+        Prev::Dead => trace::state(Some(State::DEAD), false),
+    };
+    trace::switch(prev, state, thread(next));
+}
+
 impl Scheduler for Sched {
     #[inline]
-    fn enqueue(&self, task: &Arc<Task>, _how: Enqueue) -> Option<CpuId> {
+    fn enqueue(&self, task: &Arc<Task>, how: Enqueue) -> Option<CpuId> {
+        if how == Enqueue::Wakeup {
+            note_waking(task);
+        }
         // The task has left its processor, so its entity is at home; only `attr` may look at it there, briefly, and
         // leaves it.
         let ent = task.ext::<Ext>().home.lock().take().expect("a sleeping task has its entity at home");
-        activate(task, ent)
+        activate(task, ent, how)
     }
 
     fn pick_next(&self, id: CpuId, prev: &Arc<Task>, what: Prev) -> Arc<Task> {
@@ -210,6 +263,7 @@ impl Scheduler for Sched {
         let mut from = t;
         let mut dead = None;
         let mut q = c.rq.lock();
+        trace::runtime(&q.rq, now);
         match what {
             Prev::Runnable => {
                 if t.yielding.load(Ordering::Relaxed) {
@@ -276,6 +330,7 @@ impl Scheduler for Sched {
         if !(picked == Picked::Idle && t.is_idle()) {
             c.switches.store(c.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
+        note_switch(t, what, &next);
         drop(q);
         drop(dead);
         match picked {
@@ -303,6 +358,13 @@ impl Scheduler for Sched {
             activate_and_tell(&prev, ent);
         }
     }
+
+    fn sleeping(&self, me: frame::task::Current) {
+        crate::workqueue::worker::sleeping(crate::thread::thread(&me));
+    }
+    fn running(&self, me: frame::task::Current) {
+        crate::workqueue::worker::running(crate::thread::thread(&me));
+    }
 }
 
 /// Moves one waiting task that may run there from one processor to another. Interrupts are off, no queue is locked.
@@ -320,6 +382,7 @@ pub(crate) fn move_one(from: CpuId, to: CpuId, now: u64) -> bool {
     src.charge(now);
     let Some(ent) = src.take_waiting(movable) else { return false };
     if let Some(t) = &ent.value.payload.task {
+        trace::migrate(t, to);
         t.set_cpu(to);
     }
     dst.enqueue(ent, now);
@@ -343,6 +406,7 @@ pub(crate) fn tick(id: CpuId, now: u64) -> Option<u64> {
     let c = cpu(id);
     let (resched, needs) = {
         let mut q = c.rq.lock();
+        trace::runtime(&q.rq, now);
         let resched = q.rq.charge(now);
         let needs = q.rq.needs_tick();
         c.ticking.store(needs, Ordering::Relaxed);

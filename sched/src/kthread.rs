@@ -33,7 +33,7 @@ use frame::{
 use crate::{
     kthreadd, pid,
     thread::{TaskRef, thread},
-    time,
+    time, trace,
 };
 
 pub(crate) const STOP: u32 = 1;
@@ -208,6 +208,11 @@ impl KthreadHandle {
         self.control.bound.store(1, Ordering::Relaxed);
         crate::attr::set_affinity_unchecked(&self.task, CpuMask::one(cpu))
     }
+    /// Keeps it on some processors; user space cannot change it. Before it is started.
+    pub fn bind_mask(&self, mask: CpuMask) -> Result<()> {
+        self.control.bound.store(1, Ordering::Relaxed);
+        crate::attr::set_affinity_unchecked(&self.task, mask)
+    }
     pub fn has_exited(&self) -> bool {
         self.control.flags() & EXITED != 0
     }
@@ -217,10 +222,16 @@ impl KthreadHandle {
     }
     /// Asks it to end, and waits for what its function returns: −EINTR if it never ran.
     pub fn stop(&self) -> i32 {
+        base::trace!(trace::sched_kthread_stop {
+            comm: trace::comm(thread(&self.task)),
+            pid: self.pid() as i32
+        });
         self.ask(STOP);
         self.task.start();
         self.control.changed.wait(|| self.has_exited().then_some(()));
-        self.control.result.get().copied().unwrap_or(-Errno::EINTR.code())
+        let ret = self.control.result.get().copied().unwrap_or(-Errno::EINTR.code());
+        base::trace!(trace::sched_kthread_stop_ret { ret });
+        ret
     }
     /// Asks it to park, and waits until it has. ESRCH if it ends instead. A thread cannot wait for itself: it is
     /// only asked.
@@ -282,6 +293,9 @@ pub(crate) fn main(control: Arc<Control>, body: Body) {
 }
 
 fn exit(c: &Control, code: i32) {
+    let me = crate::me();
+    base::trace!(trace::sched_process_exit { comm: trace::comm(&me), pid: me.pid() as i32, prio: me.prio() });
+    base::trace!(trace::sched_process_free { comm: trace::comm(&me), pid: me.pid() as i32, prio: me.prio() });
     pid::release(crate::me().pid());
     c.result.call_once(|| code);
     c.flags.fetch_or(EXITED, Ordering::SeqCst);

@@ -25,6 +25,7 @@ use crate::{
     pid::{self, PidReservation},
     policy::Policy,
     thread::{Kind, Make, TaskRef},
+    trace,
 };
 
 pub(crate) static CARD: Card = Card {
@@ -131,7 +132,27 @@ fn make(name: &str, p: PidReservation, body: Body) -> Result<KthreadHandle> {
     let control = frame::heap::try_arc(Control::new()).ok_or(Errno::ENOMEM)?;
     let c = control.clone();
     let t = make_task(name, p, Some(control.clone()), Box::new(move || kthread::main(c, body)))?;
+    note_fork(&t);
     Ok(KthreadHandle::new(t, control))
+}
+
+/// A thread was made: for the trace. On Linux it has its maker's name until it first runs.
+fn note_fork(t: &TaskRef) {
+    /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_UNTRACED`: what a kernel thread shares with its maker.
+    const FLAGS: u64 = 0x80_0700;
+    let (me, child) = (crate::me(), crate::thread(t).pid() as i32);
+    base::trace!(trace::task_newtask {
+        pid: child,
+        comm: trace::comm(&me),
+        clone_flags: FLAGS,
+        oom_score_adj: 0
+    });
+    base::trace!(trace::sched_process_fork {
+        parent_comm: trace::comm(&me),
+        parent_pid: me.pid() as i32,
+        child_comm: trace::comm(&me),
+        child_pid: child,
+    });
 }
 
 pub(crate) fn make_task(

@@ -16,6 +16,8 @@
 //! | numbers | [`pid`] |
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
+//! | work queues | [`workqueue`] |
+//! | trace events | [`trace`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
 //!
 //! # Order of start-up
@@ -26,7 +28,7 @@
 //!   init.start(); cpu_idle()
 //!   in init: start_other_cpus(); start_daemons()?; …
 //! ```
-//! Not here yet, and so absent from `ps`: work queues, processor hotplug with `migration` and `cpuhp`, control
+//! Not here yet, and so absent from `ps`: processor hotplug with `migration` and `cpuhp`, control
 //! groups, watchdogs.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -52,8 +54,10 @@ pub mod swapper;
 mod thread;
 pub mod time;
 mod timer;
+pub mod trace;
 pub mod tree;
 pub mod weights;
+pub mod workqueue;
 
 use ::core::any::Any;
 use alloc::boxed::Box;
@@ -140,6 +144,7 @@ pub fn start_daemons() -> Result<()> {
     rcu_sched::start()?;
     ksoftirqd::start()?;
     stat::init()?;
+    workqueue::start()?;
     for card in [&swapper::CARD, &kthreadd::CARD, &ksoftirqd::CARD, &rcu_sched::CARD] {
         base::daemon::register(card)?;
     }

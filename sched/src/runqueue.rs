@@ -121,6 +121,14 @@ impl<P> RunQueue<P> {
     pub fn current(&self) -> Option<&Entity<P>> {
         self.curr.as_ref().map(|n| &n.value)
     }
+    /// The running task, if it is a fair one.
+    pub fn fair_current(&self) -> Option<&Entity<P>> {
+        self.current().filter(|e| !e.policy.is_rt())
+    }
+    /// Until when the running task has been charged.
+    pub fn charged_ns(&self) -> u64 {
+        self.charged_ns
+    }
     #[inline]
     pub fn current_mut(&mut self) -> Option<&mut Entity<P>> {
         self.curr.as_mut().map(|n| &mut n.value)

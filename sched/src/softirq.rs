@@ -46,6 +46,7 @@ pub fn set_action(v: Vector, f: fn(CpuId)) {
 
 /// Marks a vector pending on this processor.
 pub fn raise(v: Vector) {
+    base::trace!(crate::trace::softirq_raise { vec: v as u32 });
     frame::irq::raise_softirq(v as u32);
 }
 
@@ -64,7 +65,9 @@ impl SoftirqRunner for Runner {
                 && let Some(f) = action.get()
             {
                 COUNTS[cpu.index()].0[v].fetch_add(1, Ordering::Relaxed);
+                base::trace!(crate::trace::softirq_entry { vec: v as u32 });
                 f(cpu);
+                base::trace!(crate::trace::softirq_exit { vec: v as u32 });
             }
         }
         crate::account::softirq_exit(cpu, timing);

@@ -57,6 +57,7 @@ fn adopt(id: CpuId) -> Result<()> {
 /// Without the little memory that it needs: nothing could run.
 pub fn init_boot_cpu() {
     adopt(CpuId::BOOT).expect("memory for the first task");
+    crate::trace::init();
     time::init();
     softirq::init();
     frame::time::install_timer_handler(on_timer);

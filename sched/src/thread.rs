@@ -26,6 +26,7 @@ use crate::{
     runqueue::{Ent, Entity},
     timer::SleepTimer,
     tree::Node,
+    workqueue::worker::Worker,
 };
 
 /// A counted reference to a task: what everything that keeps one holds.
@@ -75,6 +76,17 @@ impl Comm {
     /// At most 15 bytes: `comm` of Linux.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..(self.len as usize).min(Self::COMM_MAX)]
+    }
+}
+
+impl fmt::Write for Comm {
+    /// Appends; what does not fit is cut.
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let at = self.len as usize;
+        let n = s.len().min(self.bytes.len() - at);
+        self.bytes[at..at + n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len = (at + n) as u8;
+        Ok(())
     }
 }
 
@@ -129,6 +141,8 @@ pub struct Thread {
     /// Its processor may run it no longer: it moves when it has been switched away.
     pub(crate) must_move: AtomicBool,
     payload: Once<Typed>,
+    /// What it is to the work queues, if it executes their items.
+    worker: crate::workqueue::worker::Slot,
     pub(crate) control: Option<Arc<Control>>,
 }
 
@@ -194,6 +208,28 @@ impl Thread {
     pub fn set_comm_bytes(&self, name: &[u8]) {
         let max = if self.is_kthread() { 63 } else { Comm::COMM_MAX };
         *self.comm.lock() = Comm::new(name, max);
+    }
+    /// The name as `/proc` shows it: a worker's says which queue it works for.
+    pub fn proc_name(&self) -> Comm {
+        let Some(w) = self.worker() else { return self.comm() };
+        let mut c = Comm { len: 0, bytes: [0; 63] };
+        let _ = crate::workqueue::worker::write_name(w, &mut c);
+        c
+    }
+    #[inline]
+    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
+        self.worker.get()
+    }
+    pub(crate) fn set_worker(&self, w: Arc<Worker>) {
+        self.worker.call_once(|| w);
+    }
+    /// It executes items of work queues: `PF_WQ_WORKER`.
+    pub fn is_wq_worker(&self) -> bool {
+        self.worker().is_some()
+    }
+    /// User space may not change where it runs: `PF_NO_SETAFFINITY`.
+    pub fn has_fixed_affinity(&self) -> bool {
+        self.control.as_ref().is_some_and(|c| c.bound.load(Ordering::Relaxed) != 0)
     }
     pub fn is_kthread(&self) -> bool {
         self.kind == Kind::Kernel
@@ -301,6 +337,7 @@ impl Make<'_> {
             yielding: AtomicBool::new(false),
             must_move: AtomicBool::new(false),
             payload: Once::new(),
+            worker: Once::new(),
             control: self.control,
         })
         .ok_or(Errno::ENOMEM)?;

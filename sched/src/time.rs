@@ -37,11 +37,86 @@ pub fn boot_realtime_ns() -> u64 {
 }
 /// Sets the real-time clock.
 pub fn set_realtime_ns(ns: u64) {
-    let _one = SETTER.lock();
-    let offset = ns.wrapping_sub(frame::time::now_ns()) as i64;
-    REALTIME_OFFSET.store(offset, Ordering::Relaxed);
-    if let Some(f) = ON_SET.get() {
-        f(offset);
+    {
+        let _one = SETTER.lock();
+        let offset = ns.wrapping_sub(frame::time::now_ns()) as i64;
+        REALTIME_OFFSET.store(offset, Ordering::SeqCst);
+        if let Some(f) = ON_SET.get() {
+            f(offset);
+        }
+    }
+    CLOCK_WAS_SET.wake_all();
+}
+/// Woken after the real-time clock was set: who waits for a point on it must find out anew when that is.
+pub static CLOCK_WAS_SET: WaitQueue = WaitQueue::new();
+
+/// A clock that timers can be set on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clock {
+    /// `CLOCK_MONOTONIC`, and `CLOCK_BOOTTIME`, which is the same here.
+    Monotonic,
+    /// `CLOCK_REALTIME`, which can be set.
+    Realtime,
+}
+
+impl Clock {
+    pub fn now_ns(self) -> u64 {
+        match self {
+            Clock::Monotonic => now_ns(),
+            Clock::Realtime => realtime_ns(),
+        }
+    }
+    /// When this clock will show `ns`, on the monotonic clock, as the clocks stand now.
+    pub fn to_monotonic(self, ns: u64) -> u64 {
+        match self {
+            Clock::Monotonic => ns,
+            Clock::Realtime => ns.saturating_add_signed(-realtime_offset()),
+        }
+    }
+}
+/// What the real-time clock is ahead of the monotonic one, in nanoseconds.
+pub fn realtime_offset() -> i64 {
+    REALTIME_OFFSET.load(Ordering::SeqCst)
+}
+
+/// A point and a period on some clock, in nanoseconds; a point of 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Periodic {
+    pub expires: u64,
+    pub interval: u64,
+}
+
+impl Periodic {
+    /// True if the point has been reached.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.expires != 0 && now >= self.expires
+    }
+    /// Moves a point that is due to the next one after `now`, in phase, and says how many periods that was. A timer
+    /// without a period is over: 1.
+    pub fn forward(&mut self, now: u64) -> u64 {
+        if self.interval == 0 {
+            self.expires = 0;
+            return 1;
+        }
+        let periods = now.saturating_sub(self.expires) / self.interval + 1;
+        self.expires = self.expires.saturating_add(periods.saturating_mul(self.interval));
+        periods
+    }
+    /// How long until the point.
+    pub fn left(&self, now: u64) -> u64 {
+        self.expires.saturating_sub(now)
+    }
+}
+
+/// Sleeps until the real-time clock shows `ns`, whoever sets it meanwhile.
+pub fn sleep_until_realtime(ns: u64, state: State) -> Result<(), Interrupted> {
+    loop {
+        let offset = realtime_offset();
+        let end = Clock::Realtime.to_monotonic(ns);
+        let was_set = || (realtime_offset() != offset).then_some(());
+        if wait_timeout(&CLOCK_WAS_SET, state, Some(end), was_set)?.is_none() {
+            return Ok(());
+        }
     }
 }
 /// Installs what is told the offset of the real-time clock to the monotonic one, now and whenever it is set. It must not sleep.
@@ -127,4 +202,30 @@ pub fn wait_timeout<R>(
     });
     timer.cancel();
     r
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn periods_keep_their_phase_and_add_up(
+            start in 1u64..1000, interval in 1u64..100, steps in prop::collection::vec(0u64..500, 1..40)
+        ) {
+            let mut p = Periodic { expires: start, interval };
+            let (mut now, mut total) = (0, 0);
+            for step in steps {
+                now += step;
+                if p.is_due(now) {
+                    total += p.forward(now);
+                }
+                prop_assert!(p.expires > now || now < start);
+                let due = if now < start { 0 } else { (now - start) / interval + 1 };
+                prop_assert_eq!(total, due);
+            }
+        }
+    }
 }

@@ -159,6 +159,10 @@ pub trait InodeOps: Send + Sync + Any {
     }
     /// Opens; devices and FIFOs do not come here. `flags` holds `CREAT` only if this open created the file.
     fn open(&self, inode: &Arc<Inode>, flags: OpenFlags, cred: &Cred) -> Result<Arc<dyn FileOps>>;
+    /// Opens a device node whose file system knows what is behind it (devpts). `None`: the registry of devices knows.
+    fn open_device(&self, _inode: &Arc<Inode>, _flags: OpenFlags) -> Option<Result<Arc<dyn FileOps>>> {
+        None
+    }
     /// The pages, for mmap and exec.
     fn map_object(&self, _inode: &Arc<Inode>) -> Option<Arc<dyn MapObject>> {
         None

@@ -54,6 +54,7 @@ pub mod rename;
 pub mod select;
 pub mod special;
 pub mod superblock;
+pub mod timerfd;
 pub mod types;
 pub mod walk;
 

@@ -135,7 +135,7 @@ fn finish(path: &Path, flags: OpenFlags, cred: &Arc<Cred>, created: bool) -> Res
     }
     let made = (|| {
         let ops =
-            if is_special { special::open(inode, flags)? } else { inode.ops().open(inode, flags, cred)? };
+            if is_special { special::open(path, flags)? } else { inode.ops().open(inode, flags, cred)? };
         File::build(path.clone(), ops, flags, cred, counted)
     })();
     if made.is_err() && counted {

@@ -14,6 +14,7 @@ use frame::sync::once::Once;
 use crate::{
     file::FileOps,
     inode::Inode,
+    path::Path,
     types::{FileType, OpenFlags, major, minor},
 };
 
@@ -21,6 +22,10 @@ use crate::{
 pub trait DeviceOps: Send + Sync {
     /// Opens the device that `inode` (by its `rdev`) stands for.
     fn open(&self, inode: &Arc<Inode>, flags: OpenFlags) -> Result<Arc<dyn FileOps>>;
+    /// As [`DeviceOps::open`], for devices to which it matters where their node is.
+    fn open_at(&self, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        self.open(path.inode(), flags)
+    }
 }
 
 /// What to put into [`device::Device::ops`].
@@ -62,7 +67,11 @@ pub fn install_fifo(ops: &'static dyn FifoOps) {
 }
 
 /// Opens a device, FIFO or socket node.
-pub(crate) fn open(inode: &Arc<Inode>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+pub(crate) fn open(path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let inode = path.inode();
+    if let Some(own) = inode.ops().open_device(inode, flags) {
+        return own;
+    }
     let kind = match inode.kind() {
         FileType::Char => DevKind::Char,
         FileType::Block => DevKind::Block,
@@ -72,5 +81,5 @@ pub(crate) fn open(inode: &Arc<Inode>, flags: OpenFlags) -> Result<Arc<dyn FileO
     let num = DevNum::new(major(inode.rdev()), minor(inode.rdev()));
     let dev = device::lookup(kind, num).ok_or(Errno::ENXIO)?;
     let node = dev.ops.downcast_ref::<DeviceNode>().ok_or(Errno::ENXIO)?;
-    node.0.open(inode, flags)
+    node.0.open_at(path, flags)
 }

@@ -3,7 +3,10 @@
 use alloc::sync::Arc;
 
 use base::{Errno, Result};
-use frame::user;
+use frame::{
+    atomic::{AtomicBool, Ordering::Relaxed},
+    user,
+};
 use linux_raw_sys::ioctl as op;
 
 use super::{
@@ -12,11 +15,11 @@ use super::{
     termios::{TERMIOS_BYTES, TERMIOS2_BYTES, Termios},
 };
 
-fn put_int(arg: usize, v: i32) -> Result<usize> {
+pub(super) fn put_int(arg: usize, v: i32) -> Result<usize> {
     user::copy_to_user(arg, &v.to_le_bytes())?;
     Ok(0)
 }
-fn get_int(arg: usize) -> Result<i32> {
+pub(super) fn get_int(arg: usize) -> Result<i32> {
     let mut b = [0; 4];
     user::copy_from_user(&mut b, arg)?;
     Ok(i32::from_le_bytes(b))
@@ -32,7 +35,26 @@ enum When {
     Flushed,
 }
 
-pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize) -> Result<usize> {
+/// By which end a control comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// An open file of the terminal itself.
+    Line { readable: bool },
+    /// The master of the pseudo-terminal, which may ask about its slave whatever session that belongs to.
+    Master { readable: bool },
+}
+
+/// What a control of a terminal that was hung up says.
+pub(super) fn after_hang_up(cmd: u32) -> Errno {
+    if cmd == op::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO }
+}
+
+pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize, via: Via) -> Result<usize> {
+    let mine = |tty: &Tty| match via {
+        Via::Line { .. } => tty.mine().map(|_| ()),
+        Via::Master { .. } => Ok(()),
+    };
+    let (Via::Line { readable } | Via::Master { readable }) = via;
     match cmd {
         op::TCGETS => get_termios(tty, arg, TERMIOS_BYTES),
         op::TCGETS2 => get_termios(tty, arg, TERMIOS2_BYTES),
@@ -53,8 +75,8 @@ pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize) -> Result<usize> {
             mine(tty)?;
             put_int(arg, tty.session().ok_or(Errno::ENOTTY)? as i32)
         }
-        op::TIOCSCTTY => tty.acquire(arg == 1).map(|()| 0),
-        op::TIOCNOTTY => give_up(tty),
+        op::TIOCSCTTY => tty.acquire(arg == 1, readable).map(|()| 0),
+        op::TIOCNOTTY => tty.give_up().map(|()| 0),
         op::FIONREAD => {
             let n = {
                 let s = tty.state.lock();
@@ -65,6 +87,9 @@ pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize) -> Result<usize> {
         op::TIOCOUTQ => put_int(arg, tty.driver.pending() as i32),
         op::TCFLSH => flush(tty, arg),
         op::TCXONC => flow(tty, arg),
+        op::TIOCVHANGUP => vhangup(tty),
+        // A break needs a line that has one.
+        op::TIOCSBRK | op::TIOCCBRK => Ok(0),
         // Break is not sent; 0 would send one, any other value only waits.
         op::TCSBRK | op::TCSBRKP => {
             tty.check_background(sig::TTOU)?;
@@ -97,22 +122,27 @@ fn set_termios(tty: &Tty, arg: usize, len: usize, when: When) -> Result<usize> {
     let mut b = [0; TERMIOS2_BYTES];
     user::copy_from_user(&mut b[..len], arg)?;
     let new = Termios::from_bytes(&b[..len]).ok_or(Errno::EINVAL)?;
+    if when == When::Flushed {
+        tty.flush_input();
+    }
     if when != When::Now {
         tty.drain()?;
     }
-    let stopped = {
+    {
         let mut s = tty.state.lock();
         let s = &mut *s;
-        if when == When::Flushed {
-            s.ldisc.flush_input();
-        }
+        let new = tty.driver.change_settings(&s.termios, new);
         let old = core::mem::replace(&mut s.termios, new);
+        let was_stopped = s.ldisc.is_stopped();
         s.ldisc.settings_changed(&old, &s.termios);
-        s.ldisc.is_stopped()
-    };
-    tty.driver.hold(stopped);
-    // A change of mode may make what is there readable.
+        if was_stopped != s.ldisc.is_stopped() {
+            tty.driver.hold(false);
+            tty.send_echo(s);
+        }
+    }
+    // A change of mode may make what is there readable, and give room.
     tty.readers.wake_all();
+    tty.unthrottle();
     Ok(0)
 }
 
@@ -141,16 +171,9 @@ fn set_size(tty: &Tty, arg: usize) -> Result<usize> {
     Ok(0)
 }
 
-/// ENOTTY unless this is the caller's controlling terminal.
-fn mine(tty: &Tty) -> Result<(&'static dyn job::JobControl, job::Caller)> {
-    let j = job::jobs().ok_or(Errno::ENOTTY)?;
-    let c = j.caller().ok_or(Errno::ENOTTY)?;
-    if tty.session() == Some(c.session) { Ok((j, c)) } else { Err(Errno::ENOTTY) }
-}
-
 fn set_foreground(tty: &Tty, arg: usize) -> Result<usize> {
-    let (j, c) = mine(tty)?;
-    tty.check_background(sig::TTOU)?;
+    let (j, c) = tty.mine()?;
+    tty.check_background(sig::TTOU).map_err(|e| if e == Errno::EIO { Errno::ENOTTY } else { e })?;
     let group = u32::try_from(get_int(arg)?).map_err(|_| Errno::EINVAL)?;
     match j.session_of(group) {
         None => Err(Errno::ESRCH),
@@ -162,15 +185,33 @@ fn set_foreground(tty: &Tty, arg: usize) -> Result<usize> {
     }
 }
 
-/// TIOCNOTTY: a leader gives the terminal up for its whole session. (Linux lets other processes detach alone; a
-/// session's terminal belongs to the session here, so for them it is ENOTTY.)
-fn give_up(tty: &Tty) -> Result<usize> {
-    let (_, c) = mine(tty)?;
-    if !c.leads_session {
-        return Err(Errno::ENOTTY);
+/// TIOCVHANGUP, and vhangup(2) of the caller's own terminal.
+fn vhangup(tty: &Tty) -> Result<usize> {
+    if !job::jobs().and_then(|j| j.caller()).is_some_and(|c| c.is_privileged) {
+        return Err(Errno::EPERM);
     }
-    tty.release_session(c.session, false);
+    tty.hang_up();
     Ok(0)
+}
+
+impl Tty {
+    fn flush_input(&self) {
+        self.state.lock().ldisc.flush_input();
+        self.driver.input_flushed();
+        self.unthrottle();
+    }
+    /// Its input is thrown away, by whoever sent it.
+    pub(super) fn discard_input(&self) {
+        self.flush_input();
+    }
+    fn flush_output(&self) {
+        {
+            let mut s = self.state.lock();
+            s.echo.clear();
+            self.driver.discard_output();
+        }
+        self.driver.room_queue().wake_all();
+    }
 }
 
 fn flush(tty: &Tty, which: usize) -> Result<usize> {
@@ -180,11 +221,10 @@ fn flush(tty: &Tty, which: usize) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     if which != 1 {
-        tty.state.lock().ldisc.flush_input();
+        tty.flush_input();
     }
     if which != 0 {
-        tty.driver.discard_output();
-        tty.driver.room_queue().wake_all();
+        tty.flush_output();
     }
     Ok(0)
 }
@@ -199,8 +239,11 @@ fn flow(tty: &Tty, what: usize) -> Result<usize> {
     // TCOOFF 0, TCOON 1; TCIOFF 2 and TCION 3 ask the other side to stop and start.
     match what {
         0 | 1 => {
-            tty.state.lock().ldisc.set_stopped(what == 0);
+            let mut s = tty.state.lock();
+            let s = &mut *s;
+            s.ldisc.set_held(what == 0);
             tty.driver.hold(what == 0);
+            tty.send_echo(s);
         }
         2 if stop != 0 => drop(tty.driver.write(&[stop])),
         3 if start != 0 => drop(tty.driver.write(&[start])),
@@ -210,15 +253,20 @@ fn flow(tty: &Tty, what: usize) -> Result<usize> {
     Ok(0)
 }
 
+/// `dev.tty.legacy_tiocsti`: whether programs without CAP_SYS_ADMIN may put bytes into their terminal's input.
+pub(super) static LEGACY_TIOCSTI: AtomicBool = AtomicBool::new(true);
+
 /// TIOCSTI: a byte as if it had been typed.
 fn push_back(tty: &Tty, arg: usize) -> Result<usize> {
-    let j = job::jobs().ok_or(Errno::EPERM)?;
-    let c = j.caller().ok_or(Errno::EPERM)?;
-    if !c.is_privileged && tty.session() != Some(c.session) {
+    let c = job::jobs().and_then(|j| j.caller()).ok_or(Errno::EPERM)?;
+    if !LEGACY_TIOCSTI.load(Relaxed) && !c.is_privileged {
+        return Err(Errno::EIO);
+    }
+    if !c.is_privileged && tty.mine().is_err() {
         return Err(Errno::EPERM);
     }
     let mut b = [0];
     user::copy_from_user(&mut b, arg)?;
-    tty.receive(&b);
+    tty.simulate_input(b[0]);
     Ok(0)
 }

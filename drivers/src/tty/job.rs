@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 
+use base::Result;
 use frame::sync::once::Once;
+use vfs::{Ctx, File};
 
 use super::Tty;
 
@@ -25,9 +27,11 @@ pub struct Caller {
     pub session: u32,
     pub leads_session: bool,
     pub is_privileged: bool,
+    /// Its session's terminal is its own too: it did not detach from it (TIOCNOTTY).
+    pub has_tty: bool,
 }
 
-/// Questions about processes, answered by the room above. Called with no lock held; may sleep.
+/// Questions about processes, answered by the room above. Called with no spin lock held; may sleep.
 pub trait JobControl: Sync {
     /// The calling process; `None` for a kernel thread.
     fn caller(&self) -> Option<Caller>;
@@ -39,10 +43,19 @@ pub trait JobControl: Sync {
     fn is_orphaned(&self, group: u32) -> bool;
     /// The session of a process group, if the group exists.
     fn session_of(&self, group: u32) -> Option<u32>;
-    /// The controlling terminal of the caller's session.
+    /// The controlling terminal of the caller.
     fn session_tty(&self) -> Option<Arc<Tty>>;
     /// Gives a session its controlling terminal, or takes it away.
     fn set_session_tty(&self, session: u32, tty: Option<Arc<Tty>>);
+    /// The session's terminal was hung up: its leader gets SIGHUP and SIGCONT, and so does the foreground group when the
+    /// leader ends.
+    fn hang_up_session(&self, session: u32, foreground: u32);
+    /// The calling process has no controlling terminal from now on.
+    fn leave_tty(&self);
+    /// A descriptor of the caller for `file`. EMFILE, ENOMEM.
+    fn install_file(&self, file: Arc<File>, cloexec: bool) -> Result<usize>;
+    /// The caller's view of the file system.
+    fn ctx(&self) -> Option<Ctx>;
 }
 
 static JOBS: Once<&'static dyn JobControl> = Once::new();

@@ -6,13 +6,18 @@ use base::{
     Errno, Result,
     device::{self, DevKind, DevNum, Device},
 };
-use frame::sync::once::Once;
+use frame::{atomic::Ordering::Relaxed, sync::once::Once};
 use vfs::{
     FileOps, Inode, OpenFlags,
     special::{DeviceNode, DeviceOps},
 };
 
-use super::{Tty, file::TtyFile, job};
+use super::{
+    Tty,
+    file::{self, TtyFile},
+    ioctl::LEGACY_TIOCSTI,
+    job,
+};
 
 static CONSOLE: Once<Arc<Tty>> = Once::new();
 
@@ -65,7 +70,15 @@ pub fn register_current() -> Result<()> {
         class: Some("tty"),
         ops,
     })?;
-    Ok(())
+    base::tree::proc().knob(
+        "sys/dev/tty/legacy_tiocsti",
+        0o644,
+        |o| Ok(writeln!(o, "{}", u8::from(LEGACY_TIOCSTI.load(Relaxed)))?),
+        |b| match base::tree::parse_int(b)? {
+            n @ 0..=1 => Ok(LEGACY_TIOCSTI.store(n == 1, Relaxed)),
+            _ => Err(Errno::EINVAL),
+        },
+    )
 }
 
 /// The console's terminal.
@@ -81,23 +94,13 @@ struct Line {
 
 impl DeviceOps for Line {
     fn open(&self, _inode: &Arc<Inode>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        if self.tty.state.lock().exclusive
-            && !job::jobs().and_then(|j| j.caller()).is_some_and(|c| c.is_privileged)
-        {
-            return Err(Errno::EBUSY);
-        }
-        if self.may_control && !flags.contains(OpenFlags::NOCTTY) {
-            // It is no error if it cannot be had.
-            let _ = self.tty.acquire(false);
-        }
-        let tty = self.tty.clone();
-        Ok(if self.may_control { TtyFile::new(tty) } else { TtyFile::console(tty) })
+        if self.may_control { file::open(&self.tty, flags) } else { Ok(TtyFile::console(self.tty.clone())?) }
     }
 }
 
 struct CurrentTty;
 impl DeviceOps for CurrentTty {
     fn open(&self, _inode: &Arc<Inode>, _flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        Ok(TtyFile::new(job::jobs().and_then(|j| j.session_tty()).ok_or(Errno::ENXIO)?))
+        Ok(TtyFile::new(job::jobs().and_then(|j| j.session_tty()).ok_or(Errno::ENXIO)?)?)
     }
 }

@@ -26,9 +26,9 @@ pub mod cc {
 /// The flags that the line discipline looks at.
 pub mod flag {
     pub use linux_raw_sys::general::{
-        ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ECHOPRT, ICANON, ICRNL, IEXTEN, IGNCR, IMAXBEL, INLCR,
-        ISIG, ISTRIP, IUCLC, IUTF8, IXANY, IXON, NOFLSH, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, TOSTOP,
-        XTABS,
+        ECHO, ECHOCTL, ECHOE, ECHOK, ECHOKE, ECHONL, ECHOPRT, EXTPROC, ICANON, ICRNL, IEXTEN, IGNCR, INLCR,
+        ISIG, ISTRIP, IUCLC, IUTF8, IXANY, IXON, NOFLSH, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, PARMRK,
+        TOSTOP, XTABS,
     };
 }
 
@@ -91,6 +91,24 @@ impl Default for Termios {
 }
 
 impl Termios {
+    /// What a pseudo-terminal's slave starts with: 38400 baud, and no modem lines to look at.
+    pub fn of_pty() -> Termios {
+        Termios {
+            cflag: uapi::B38400 | uapi::CS8 | uapi::CREAD,
+            ispeed: 38400,
+            ospeed: 38400,
+            ..Termios::default()
+        }
+    }
+    /// A pseudo-terminal has no line: always eight bits, no parity, the receiver on.
+    pub fn without_line(mut self) -> Termios {
+        self.cflag = self.cflag & !(uapi::CSIZE | uapi::PARENB) | uapi::CS8 | uapi::CREAD;
+        self
+    }
+    /// True if XON and XOFF work and are the usual Ctrl-Q and Ctrl-S: what TIOCPKT tells the master.
+    pub fn has_usual_flow_control(&self) -> bool {
+        self.i(uapi::IXON) && self.cc[cc::STOP] == 0x13 && self.cc[cc::START] == 0x11
+    }
     #[inline]
     pub fn i(&self, f: u32) -> bool {
         self.iflag & f != 0

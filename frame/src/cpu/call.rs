@@ -39,7 +39,7 @@ pub fn call_each(mask: CpuMask, f: impl Fn() + Send + Sync + 'static) {
         (call.run)();
     }
     while call.left.load(Ordering::Acquire) != 0 {
-        on_call();
+        serve();
         arch::relax();
     }
 }
@@ -49,8 +49,8 @@ pub fn call_on(cpu: CpuId, f: impl Fn() + Send + Sync + 'static) {
     call_each(CpuMask::one(cpu), f);
 }
 
-/// What a back end calls when the interrupt of `arch::send_call` arrives.
-pub(crate) fn on_call() {
+/// Runs what others have asked this processor for.
+pub(super) fn serve() {
     let me = arch::cpu_id() as usize;
     loop {
         let Some(c) = QUEUES[me].lock().pop_front() else { return };

@@ -54,6 +54,12 @@ pub static ENTRIES: &[Entry] = &[
     file("mounts", 0o444, mounts),
     file("mountinfo", 0o444, mountinfo),
     Entry {
+        name: "timers",
+        mode: 0o444,
+        scope: Scope::Process,
+        body: Body::File { show: crate::posix_timer::show, store: None },
+    },
+    Entry {
         name: "children",
         mode: 0o444,
         scope: Scope::Thread,
@@ -120,7 +126,7 @@ fn user(t: &TaskRef) -> Option<&ThreadData> {
 }
 
 fn comm(t: &TaskRef, out: &mut Out) -> Result<()> {
-    out.push(sched::thread(t).comm().full())?;
+    out.push(sched::thread(t).proc_name().full())?;
     out.push(b"\n")
 }
 

@@ -15,9 +15,11 @@ use crate::{
 };
 
 const PF_EXITING: u32 = 0x4;
+const PF_WQ_WORKER: u32 = 0x20;
 const PF_FORKNOEXEC: u32 = 0x40;
 const PF_KTHREAD: u32 = 0x20_0000;
 const PF_RANDOMIZE: u32 = 0x40_0000;
+const PF_NO_SETAFFINITY: u32 = 0x400_0000;
 
 /// Sets of signals that are ignored and caught.
 pub(super) fn ignored_and_caught(s: &crate::process::Signals) -> (SigSet, SigSet) {
@@ -69,6 +71,8 @@ pub(super) fn show(t: &TaskRef, out: &mut Out) -> Result<()> {
         }
     };
     let mut flags = if th.is_kthread() { PF_KTHREAD | PF_FORKNOEXEC } else { 0 };
+    flags |= if th.is_wq_worker() { PF_WQ_WORKER } else { 0 };
+    flags |= if th.has_fixed_affinity() { PF_NO_SETAFFINITY } else { 0 };
     let (mut pending, mut blocked, mut ign, mut cgt, mut threads, mut tty) =
         (SigSet::EMPTY, SigSet::EMPTY, SigSet::EMPTY, SigSet::EMPTY, 1, 0);
     if let Some(d) = d {
@@ -107,7 +111,7 @@ pub(super) fn show(t: &TaskRef, out: &mut Out) -> Result<()> {
     out.reserve(512)?;
     out.number(th.pid() as u64)?;
     out.push(b"(")?;
-    out.push(th.comm().full())?;
+    out.push(th.proc_name().full())?;
     out.push(&[b')', b' ', state(t) as u8, b' '])?;
     for v in [ppid, pgid, sid, tty] {
         out.number(v as u64)?;

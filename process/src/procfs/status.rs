@@ -52,7 +52,7 @@ pub(super) fn show(t: &TaskRef, out: &mut Out) -> Result<()> {
     let th = sched::thread(t);
     let d = user(t);
     write!(out, "Name:\t")?;
-    for &b in th.comm().full() {
+    for &b in th.proc_name().full() {
         match b {
             b'\n' => out.push(b"\\n")?,
             b'\\' => out.push(b"\\\\")?,

@@ -142,7 +142,10 @@ pub fn sigtimedwait(set: SigSet, deadline_ns: Option<u64>) -> Result<SigInfo> {
         got
     };
     match got {
-        Some(i) => Ok(i),
+        Some(mut i) => {
+            crate::posix_timer::delivered(&me.process, &mut i);
+            Ok(i)
+        }
         None if slept.is_ok() => Err(Errno::EAGAIN),
         None => Err(Errno::EINTR),
     }
@@ -151,9 +154,15 @@ pub fn sigtimedwait(set: SigSet, deadline_ns: Option<u64>) -> Result<SigInfo> {
 /// Takes a pending signal of `set` without waiting: also what `signalfd` reads.
 pub fn take(set: SigSet) -> Option<SigInfo> {
     let me = current();
-    let mut s = me.process.sig.lock();
-    let own = me.pending.lock().take(set);
-    let got = own.or_else(|| s.shared.take(set));
-    send::recalc(&me, &me.task(), &s);
+    let mut got = {
+        let mut s = me.process.sig.lock();
+        let own = me.pending.lock().take(set);
+        let got = own.or_else(|| s.shared.take(set));
+        send::recalc(&me, &me.task(), &s);
+        got
+    };
+    if let Some(i) = &mut got {
+        crate::posix_timer::delivered(&me.process, i);
+    }
     got
 }

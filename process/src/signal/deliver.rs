@@ -15,6 +15,7 @@ use super::{
     stop,
 };
 use crate::{
+    posix_timer,
     process::{Me, current},
     tree::TREE,
 };
@@ -27,6 +28,8 @@ enum Next {
     Die(u32),
     /// Run a handler.
     Handle(SigInfo, SigAction),
+    /// Nothing happens, but it has been taken; then look again.
+    Ignored(SigInfo),
     /// Look again.
     Again,
     /// Stop, then look again.
@@ -44,7 +47,9 @@ pub(crate) fn signals(task: &Current, regs: &mut Regs, in_call: bool) {
             Next::Stop => stop::participate(task, &me),
             Next::Tell(why) => stop::tell_parent(&me.process, why),
             Next::Die(status) => crate::exit::exit_group(status),
-            Next::Handle(info, action) => {
+            Next::Ignored(mut info) => posix_timer::delivered(&me.process, &mut info),
+            Next::Handle(mut info, action) => {
+                posix_timer::delivered(&me.process, &mut info);
                 if in_call {
                     restart_for_handler(regs, &action);
                 }
@@ -89,7 +94,7 @@ fn next(me: &Me, task: &Current) -> Next {
     let sig = info.signo;
     let action = *s.action(sig);
     if action.handler == SIG_IGN {
-        return Next::Again;
+        return Next::Ignored(info);
     }
     if action.handler != SIG_DFL {
         if action.has(SA_RESETHAND) {
@@ -98,10 +103,10 @@ fn next(me: &Me, task: &Current) -> Next {
         return Next::Handle(info, action);
     }
     if s.unkillable && !set::UNBLOCKABLE.contains(sig) {
-        return Next::Again;
+        return Next::Ignored(info);
     }
     match set::default_action(sig) {
-        set::Default::Ignore => Next::Again,
+        set::Default::Ignore => Next::Ignored(info),
         set::Default::Stop => {
             if sig != STOP {
                 drop(s);

@@ -49,10 +49,12 @@ pub enum Fields {
     Fault {
         addr: u64,
     },
+    /// `setting` tells the timer which of its settings this came from; user space does not see it.
     Timer {
         id: u32,
         overrun: u32,
         value: u64,
+        setting: u32,
     },
     Poll {
         band: i64,
@@ -115,7 +117,7 @@ impl SigInfo {
                 long = [(32, *utime), (40, *stime)];
             }
             Fields::Fault { addr } => long[0] = (16, *addr),
-            Fields::Timer { id, overrun, value } => {
+            Fields::Timer { id, overrun, value, .. } => {
                 word(16, *id);
                 word(20, *overrun);
                 long[0] = (24, *value);

@@ -43,7 +43,9 @@ impl Pending {
     /// Makes a signal pending.
     pub fn add(&mut self, info: SigInfo) -> Added {
         let sig = info.signo;
-        if sig < RTMIN && self.set.contains(sig) {
+        // A timer's signal always waits by itself: the timer has one at most, and rests until it is taken.
+        let is_timer = matches!(info.fields, Fields::Timer { .. });
+        if sig < RTMIN && self.set.contains(sig) && !is_timer {
             return Added::Merged;
         }
         self.set.add(sig);

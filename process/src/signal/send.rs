@@ -10,7 +10,8 @@ use frame::{
 use sched::TaskRef;
 
 use super::{
-    info::{SI_TKILL, SI_USER, SigInfo},
+    info::{SI_TIMER, SI_TKILL, SI_USER, SigInfo},
+    pending::{Added, Pending},
     set::{self, CONT, KILL, STOPS, SigSet, Signo},
     stop,
 };
@@ -169,23 +170,25 @@ pub(crate) fn kill_threads(s: &mut Signals, but: Option<&Task>) {
     }
 }
 
-fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Result<()> {
+/// `None`: the signal has no effect.
+fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Result<Option<Added>> {
     let sig = info.signo;
     let limit = p.limit(crate::rlimit::SIGPENDING);
     let mut s = p.sig.lock();
     let target = to.or(s.leader.as_ref()).cloned();
     let Some(d) = target.as_ref().and_then(|t| data(t)) else { return Err(Errno::ESRCH) };
     if !prepare(p, &mut s, d.blocked(), sig, force) {
-        return Ok(());
+        return Ok(None);
     }
-    if sig >= set::RTMIN && info.code != SI_USER && s.shared.queued() as u64 >= limit {
+    if sig >= set::RTMIN && info.code != SI_TIMER && info.code != SI_USER && s.shared.queued() as u64 >= limit
+    {
         return Err(Errno::EAGAIN);
     }
     let bare = sig == KILL;
-    let add = |q: &mut super::pending::Pending| {
+    let add = |q: &mut Pending| {
         if bare {
             q.add_bare(sig);
-            super::pending::Added::Bare
+            Added::Bare
         } else {
             q.add(info)
         }
@@ -194,25 +197,30 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
         Some(_) => add(&mut d.pending.lock()),
         None => add(&mut s.shared),
     };
-    if added != super::pending::Added::Merged {
+    if added != Added::Merged {
         complete(&mut s, sig, to);
     }
     drop(s);
     if !p.signal_wait.is_empty() {
         p.signal_wait.wake_all();
     }
-    Ok(())
+    Ok(Some(added))
 }
 
 /// Sends to a process as a whole. Safe in interrupts.
 pub fn send_process(p: &Process, info: SigInfo, force: Force) -> Result<()> {
-    queue(p, None, info, force)
+    queue(p, None, info, force).map(|_| ())
+}
+
+/// Sends a POSIX timer's signal, to one thread or the process. False: nobody will take it. Safe in interrupts.
+pub(crate) fn send_timer(p: &Process, to: Option<&TaskRef>, info: SigInfo) -> bool {
+    matches!(queue(p, to, info, Force::Kernel), Ok(Some(Added::Yes)))
 }
 
 /// Sends to one thread. A kernel thread hears nothing.
 pub fn send_thread(t: &TaskRef, info: SigInfo, force: Force) -> Result<()> {
     let Some(d) = data(t) else { return Ok(()) };
-    queue(&d.process, Some(t), info, force)
+    queue(&d.process, Some(t), info, force).map(|_| ())
 }
 
 /// Sends to all of a process group, without asking who is allowed to: what a terminal does. False: there is no such group.

@@ -1,0 +1,134 @@
+//! Attributes of unbound pools, and the pools that have them: queues that ask for the same share one.
+
+use alloc::{collections::BTreeMap, sync::Arc};
+
+use base::Result;
+use frame::{
+    atomic::{AtomicU64, Ordering},
+    cpu::CpuMask,
+    sync::{LockClass, Mutex, once::Once},
+    task::{self, State},
+};
+
+use super::{Work, manager, pool, pool::Pool, queue};
+
+/// What an unbound queue asks of the pool that executes its items.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attrs {
+    pub nice: i8,
+    pub cpumask: CpuMask,
+}
+
+/// `/sys/devices/virtual/workqueue/cpumask`: where unbound work may be executed at all.
+static UNBOUND_MASK: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// All that there can be.
+pub(super) fn possible_mask() -> CpuMask {
+    match frame::cpu::possible() {
+        64.. => CpuMask::ALL,
+        n => CpuMask((1 << n) - 1),
+    }
+}
+pub(super) fn unbound_mask() -> CpuMask {
+    CpuMask(UNBOUND_MASK.load(Ordering::Relaxed)).and(possible_mask())
+}
+
+impl Attrs {
+    pub(super) fn usual(nice: i8) -> Attrs {
+        Attrs { nice, cpumask: possible_mask() }
+    }
+    /// As far as unbound work may go there; where it may not at all, wherever it may.
+    pub(super) fn effective(&self) -> Attrs {
+        let all = unbound_mask();
+        let m = self.cpumask.and(all);
+        Attrs { nice: self.nice, cpumask: if m.is_empty() { all } else { m } }
+    }
+}
+
+static CLASS: LockClass = LockClass::new("unbound_pool_hash");
+static POOLS: Mutex<BTreeMap<(i8, u64), Arc<Pool>>> = Mutex::new(&CLASS, BTreeMap::new());
+
+/// The pool with these attributes, made if there is none; with one more place in it.
+pub(super) fn get_pool(a: &Attrs) -> Result<Arc<Pool>> {
+    let mut pools = POOLS.lock();
+    let key = (a.nice, a.cpumask.0);
+    if let Some(p) = pools.get(&key) {
+        p.users.fetch_add(1, Ordering::Relaxed);
+        return Ok(p.clone());
+    }
+    let p = Pool::new(pool::next_id(), None, *a)?;
+    manager::create(&p)?;
+    p.users.store(1, Ordering::Relaxed);
+    pools.insert(key, p.clone());
+    Ok(p)
+}
+
+/// A place in the pool is gone; with the last the pool goes.
+pub(super) fn put_pool(p: &Arc<Pool>) {
+    if p.cpu.is_some() {
+        return;
+    }
+    {
+        let mut pools = POOLS.lock();
+        if p.users.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        pools.remove(&(p.attrs.nice, p.attrs.cpumask.0));
+    }
+    retire(p);
+}
+
+/// Sends the workers of a pool away that nobody uses; one that is between items sees it by itself.
+fn retire(p: &Arc<Pool>) {
+    loop {
+        let mut s = p.lock();
+        s.retired = true;
+        let Some(w) = s.idle.front().and_then(|w| s.idle.arc_of(w)) else { break };
+        w.condemn(&mut s);
+        drop(s);
+        if let Some(t) = w.task() {
+            task::wake(&t, State::NORMAL);
+        }
+    }
+    p.idle_timer().cancel();
+}
+
+/// Calls `f` for each unbound pool.
+pub(super) fn for_each_pool(mut f: impl FnMut(&Arc<Pool>)) {
+    POOLS.lock().values().for_each(&mut f);
+}
+
+/// Sets where unbound work may be executed, and moves the queues. EINVAL if no processor is left.
+pub(super) fn set_unbound_mask(m: CpuMask) -> Result<()> {
+    let m = m.and(possible_mask());
+    if m.is_empty() {
+        return Err(base::Errno::EINVAL);
+    }
+    let old = UNBOUND_MASK.swap(m.0, Ordering::Relaxed);
+    let mut result = Ok(());
+    queue::for_each(|q| {
+        if q.flags().contains(queue::Flags::UNBOUND) && result.is_ok() {
+            let a = *q.attrs.lock();
+            result = q.move_to(a);
+        }
+    });
+    if result.is_err() {
+        UNBOUND_MASK.store(old, Ordering::Relaxed);
+    }
+    result
+}
+
+static RELEASE: Once<Arc<Work>> = Once::new();
+
+pub(super) fn init() -> Result<()> {
+    let w = Work::new("pwq_release_workfn", |_| queue::for_each(|q| q.release()))?;
+    RELEASE.call_once(|| w);
+    Ok(())
+}
+
+/// A place of some queue is done and wants to be forgotten. From any context, without a pool's lock.
+pub(super) fn schedule_release() {
+    if let Some(w) = RELEASE.get() {
+        super::events_unbound().queue(w);
+    }
+}

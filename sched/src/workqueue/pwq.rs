@@ -1,0 +1,225 @@
+//! A queue's place in a pool (`pool_workqueue`): how many of its items are active there, and those that must wait.
+//!
+//! The state changes under the pool's lock alone; its own lock only tells the compiler so, and is never contended.
+//!
+//! An item counts in flight from being queued to its end, in one of two colours. A flush turns the colour and waits until none
+//! of the old one is in flight; flushes of a queue take turns, so two are enough.
+
+use alloc::sync::Arc;
+
+use frame::{
+    atomic::{AtomicU64, Ordering},
+    containers::{Link, List},
+    sync::{LockClass, SpinLockIrq},
+};
+
+use super::{
+    fault,
+    pool::{Pool, PoolState},
+    queue::{Core, Flags},
+    trace,
+    work::{At, Work},
+};
+
+pub(super) struct Pwq {
+    pub(super) queue: Arc<Core>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) state: SpinLockIrq<PwqState>,
+    pub(super) mayday: Link<Pwq>,
+    pub(super) stats: Stats,
+}
+frame::list_node!(Pwq, mayday);
+
+pub(super) struct PwqState {
+    pub(super) active: u32,
+    /// By colour.
+    in_flight: [u32; 2],
+    color: usize,
+    /// The colour whose end a flush waits for.
+    flushing: Option<usize>,
+    pub(super) inactive: List<Work>,
+    /// An ordered queue's: nothing may start until those before it are through with theirs.
+    plugged: bool,
+    /// New items go elsewhere; gone when the last is done.
+    retired: bool,
+    dead: bool,
+}
+
+impl PwqState {
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight[0] + self.in_flight[1]
+    }
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+}
+
+/// Counters, as `tools/workqueue/wq_monitor.py` knows them.
+#[derive(Default)]
+pub(super) struct Stats {
+    pub(super) started: AtomicU64,
+    pub(super) completed: AtomicU64,
+    pub(super) cpu_intensive: AtomicU64,
+    pub(super) cm_wakeup: AtomicU64,
+    pub(super) mayday: AtomicU64,
+    pub(super) rescued: AtomicU64,
+}
+
+/// Counts one.
+#[inline]
+pub(super) fn count(c: &AtomicU64) {
+    c.fetch_add(1, Ordering::Relaxed);
+}
+
+static CLASS: LockClass = LockClass::new("pool_workqueue");
+
+/// What is left to do when the pool's lock has been let go.
+#[derive(Clone, Copy)]
+#[must_use]
+pub(super) struct Then {
+    release: bool,
+}
+
+impl Then {
+    pub(super) fn act(self) {
+        if self.release {
+            super::attrs::schedule_release();
+        }
+    }
+}
+
+impl Pwq {
+    pub(super) fn new(queue: Arc<Core>, pool: Arc<Pool>) -> Pwq {
+        let state = PwqState {
+            active: 0,
+            in_flight: [0; 2],
+            color: 0,
+            flushing: None,
+            inactive: List::new(),
+            plugged: false,
+            retired: false,
+            dead: false,
+        };
+        Pwq {
+            queue,
+            pool,
+            state: SpinLockIrq::new(&CLASS, state),
+            mayday: Link::new(),
+            stats: Stats::default(),
+        }
+    }
+    fn limit(&self) -> u32 {
+        if fault::is(fault::bits::DISORDER) && self.queue.flags.contains(Flags::ORDERED) {
+            return 2;
+        }
+        self.queue.max_active.load(Ordering::Relaxed)
+    }
+
+    /// Takes in an item that the caller owns. False if nothing is taken in any more.
+    pub(super) fn add(self: &Arc<Self>, pool: &mut PoolState, work: &Arc<Work>) -> bool {
+        let active = {
+            let mut s = self.state.lock();
+            if s.dead {
+                return false;
+            }
+            let color = s.color;
+            s.in_flight[color] += 1;
+            work.data.lock().color = color;
+            let active = s.inactive.is_empty() && !s.plugged && s.active < self.limit();
+            if active {
+                s.active += 1;
+            } else {
+                work.put(At::Inactive(self.clone()));
+                s.inactive.push_back(work.clone());
+            }
+            active
+        };
+        if active {
+            self.activate(pool, work.clone());
+        }
+        true
+    }
+    fn activate(self: &Arc<Self>, pool: &mut PoolState, work: Arc<Work>) {
+        trace::activate_work(&work);
+        work.put(At::Listed(self.clone()));
+        pool.worklist.push_back(work);
+    }
+    /// Starts what the limit allows. The caller kicks the pool.
+    pub(super) fn activate_more(self: &Arc<Self>, pool: &mut PoolState) {
+        loop {
+            let next = {
+                let mut s = self.state.lock();
+                if s.plugged || (s.active >= self.limit() && !fault::is(fault::bits::NO_LIMIT)) {
+                    return;
+                }
+                let Some(w) = s.inactive.pop_front() else { return };
+                s.active += 1;
+                w
+            };
+            self.activate(pool, next);
+        }
+    }
+    /// An item has ended, or was taken back.
+    pub(super) fn finished(self: &Arc<Self>, pool: &mut PoolState, color: usize, active: bool) -> Then {
+        let release = {
+            let mut s = self.state.lock();
+            s.in_flight[color] -= 1;
+            if active {
+                s.active -= 1;
+            }
+            if s.flushing == Some(color) && s.in_flight[color] == 0 {
+                s.flushing = None;
+                self.queue.flushed_one();
+            }
+            let release = s.retired && s.in_flight() == 0;
+            s.dead |= release;
+            release
+        };
+        self.activate_more(pool);
+        Then { release }
+    }
+    /// Turns the colour. If items of the old one are in flight, the queue will be told of their end ([`Core::flushed_one`]).
+    pub(super) fn begin_flush(&self) {
+        let _pool = self.pool.lock();
+        let mut s = self.state.lock();
+        let old = s.color;
+        s.color = 1 - old;
+        if s.in_flight[old] > 0 {
+            s.flushing = Some(old);
+            self.queue.flush_left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    /// Whether something of the queue has been started here and has not ended.
+    pub(super) fn is_active(&self) -> bool {
+        let _pool = self.pool.lock();
+        self.state.lock().active > 0
+    }
+    /// Whether nothing of the queue is here.
+    pub(super) fn is_empty(&self) -> bool {
+        let _pool = self.pool.lock();
+        self.state.lock().in_flight() == 0
+    }
+    /// New items go elsewhere. True if there are none left here.
+    pub(super) fn retire(&self) -> bool {
+        let _pool = self.pool.lock();
+        let mut s = self.state.lock();
+        s.retired = true;
+        s.dead = s.in_flight() == 0;
+        s.dead
+    }
+    pub(super) fn plug(&self) {
+        self.state.lock().plugged = true;
+    }
+    pub(super) fn unplug(self: &Arc<Self>) {
+        let mut pool = self.pool.lock();
+        self.state.lock().plugged = false;
+        self.activate_more(&mut pool);
+        self.pool.kick(&mut pool);
+    }
+    /// The limit has changed.
+    pub(super) fn adjust(self: &Arc<Self>) {
+        let mut pool = self.pool.lock();
+        self.activate_more(&mut pool);
+        self.pool.kick(&mut pool);
+    }
+}

@@ -1,0 +1,228 @@
+//! `/sys/devices/virtual/workqueue/`: queues made with `SYSFS`, and where unbound work may go;
+//! `/sys/module/workqueue/parameters/`; and what the queues and pools have done, in `/sys/kernel/nightshift/daemons/kworker/`.
+//!
+//! `affinity_scope` and `affinity_strict` are not there: all processors are one scope.
+
+use alloc::{format, string::String, sync::Arc};
+
+use base::{
+    Errno, Result,
+    tree::{self, Out, parse_int},
+};
+use frame::{atomic::Ordering, cpu::CpuMask};
+
+use super::{
+    attrs, intensive, pool,
+    pool::Pool,
+    queue::{self, Flags, Workqueue},
+};
+
+const HOME: &str = "devices/virtual/workqueue";
+
+/// A mask as `%*pb` prints it: hexadecimal, in groups of 32 bits.
+fn mask_text(m: CpuMask) -> String {
+    let n = frame::cpu::possible();
+    if n > 32 {
+        let width = (n - 32).div_ceil(4);
+        return format!("{:0width$x},{:08x}", m.0 >> 32, m.0 & 0xffff_ffff);
+    }
+    let width = n.div_ceil(4);
+    format!("{:0width$x}", m.0)
+}
+
+/// As `cpumask_parse` takes it. EINVAL, EOVERFLOW.
+fn parse_mask(b: &[u8]) -> Result<CpuMask> {
+    let s = core::str::from_utf8(b).map_err(|_| Errno::EINVAL)?.trim();
+    if s.is_empty() {
+        return Err(Errno::EINVAL);
+    }
+    let mut v = 0u64;
+    for part in s.split(',') {
+        if part.is_empty() || part.len() > 8 || !part.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Err(Errno::EINVAL);
+        }
+        if v >> 32 != 0 {
+            return Err(Errno::EOVERFLOW);
+        }
+        v = v << 32 | u64::from_str_radix(part, 16).map_err(|_| Errno::EINVAL)?;
+    }
+    if v & !attrs::possible_mask().0 != 0 {
+        return Err(Errno::EOVERFLOW);
+    }
+    Ok(CpuMask(v))
+}
+
+/// A queue's folder.
+pub(super) fn register(q: &Arc<Workqueue>) -> Result<()> {
+    let t = tree::sys();
+    let home = format!("{HOME}/{}", q.name());
+    let per_cpu = !q.flags().contains(Flags::UNBOUND);
+    t.file(&format!("{home}/per_cpu"), 0o444, move |o| Ok(writeln!(o, "{}", per_cpu as u32)?))?;
+    let (a, b) = (q.clone(), q.clone());
+    t.knob(
+        &format!("{home}/max_active"),
+        0o644,
+        move |o| Ok(writeln!(o, "{}", a.max_active())?),
+        move |s| {
+            let n = i32::try_from(parse_int(s)?).map_err(|_| Errno::ERANGE)?;
+            b.set_max_active(n.max(0) as u32)
+        },
+    )?;
+    if !per_cpu {
+        register_attrs(q, &home)?;
+    }
+    t.link(&format!("{home}/subsystem"), "../../../../bus/workqueue")?;
+    t.link(&format!("bus/workqueue/devices/{}", q.name()), &format!("../../../{home}"))
+}
+
+fn register_attrs(q: &Arc<Workqueue>, home: &str) -> Result<()> {
+    let t = tree::sys();
+    let (a, b) = (q.clone(), q.clone());
+    t.knob(
+        &format!("{home}/nice"),
+        0o644,
+        move |o| Ok(writeln!(o, "{}", a.attrs.lock().nice)?),
+        move |s| {
+            let n = parse_int(s)?;
+            if !(-20..=19).contains(&n) {
+                return Err(Errno::EINVAL);
+            }
+            let now = *b.attrs.lock();
+            b.move_to(attrs::Attrs { nice: n as i8, ..now })
+        },
+    )?;
+    let (a, b) = (q.clone(), q.clone());
+    t.knob(
+        &format!("{home}/cpumask"),
+        0o644,
+        move |o| Ok(writeln!(o, "{}", mask_text(a.attrs.lock().cpumask))?),
+        move |s| {
+            let cpumask = parse_mask(s)?;
+            let now = *b.attrs.lock();
+            b.move_to(attrs::Attrs { cpumask, ..now })
+        },
+    )
+}
+
+pub(super) fn unregister(q: &Workqueue) {
+    tree::sys().remove(&format!("{HOME}/{}", q.name()));
+    tree::sys().remove(&format!("bus/workqueue/devices/{}", q.name()));
+}
+
+/// What is not of one queue.
+pub(super) fn init() -> Result<()> {
+    let t = tree::sys();
+    t.dir("bus/workqueue/devices")?;
+    t.dir("bus/workqueue/drivers")?;
+    t.knob(
+        &format!("{HOME}/cpumask"),
+        0o644,
+        |o| Ok(writeln!(o, "{}", mask_text(attrs::unbound_mask()))?),
+        |s| attrs::set_unbound_mask(parse_mask(s)?),
+    )?;
+    parameters()?;
+    t.file("kernel/nightshift/daemons/kworker/queues", 0o444, show_queues)?;
+    t.file("kernel/nightshift/daemons/kworker/pools", 0o444, show_pools)
+}
+
+fn parameters() -> Result<()> {
+    let t = tree::sys();
+    let home = "module/workqueue/parameters";
+    t.knob(
+        &format!("{home}/cpu_intensive_thresh_us"),
+        0o644,
+        |o| Ok(writeln!(o, "{}", intensive::THRESH_US.load(Ordering::Relaxed))?),
+        |s| {
+            let n = u64::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
+            intensive::THRESH_US.store(n, Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
+    t.knob(
+        &format!("{home}/cpu_intensive_warning_thresh"),
+        0o644,
+        |o| Ok(writeln!(o, "{}", intensive::WARNING_THRESH.load(Ordering::Relaxed))?),
+        |s| {
+            let n = u32::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
+            intensive::WARNING_THRESH.store(n, Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
+    t.file(&format!("{home}/power_efficient"), 0o444, |o| {
+        Ok(writeln!(o, "{}", if super::power_efficient() { 'Y' } else { 'N' })?)
+    })
+}
+
+/// One line per queue: executed, under way, and what was special.
+fn show_queues(o: &mut Out) -> Result<()> {
+    writeln!(o, "queue                            total  infl  CPUintens  CMwakeup  mayday  rescued  max")?;
+    let mut r = Ok(());
+    queue::for_each(|q| {
+        let sum = |f: fn(&super::pwq::Stats) -> u64| q.all.lock().iter().map(|p| f(&p.stats)).sum::<u64>();
+        let done = sum(|s| s.completed.load(Ordering::Relaxed));
+        let line = writeln!(
+            o,
+            "{:<30} {:>7} {:>5} {:>10} {:>9} {:>7} {:>8} {:>4}",
+            q.name(),
+            done,
+            sum(|s| s.started.load(Ordering::Relaxed)).saturating_sub(done),
+            sum(|s| s.cpu_intensive.load(Ordering::Relaxed)),
+            sum(|s| s.cm_wakeup.load(Ordering::Relaxed)),
+            sum(|s| s.mayday.load(Ordering::Relaxed)),
+            sum(|s| s.rescued.load(Ordering::Relaxed)),
+            q.max_active(),
+        );
+        if line.is_err() {
+            r = Err(Errno::ENOMEM);
+        }
+    });
+    r
+}
+
+fn show_pool(o: &mut Out, p: &Pool) -> Result<()> {
+    let (s, bound) = {
+        let p = p.lock();
+        (p.snapshot(), !p.disassociated)
+    };
+    let name = if bound { p.name() } else { format!("{} (unbound)", p.name()) };
+    Ok(writeln!(
+        o,
+        "pool {:>3}: {name}{} nice={} cpus={} workers={} idle={} running={} waiting={} managing={}",
+        p.id,
+        p.suffix(),
+        p.attrs.nice,
+        mask_text(p.attrs.cpumask),
+        s.workers,
+        s.idle,
+        s.running,
+        s.waiting as u32,
+        s.managing as u32
+    )?)
+}
+
+fn show_pools(o: &mut Out) -> Result<()> {
+    let mut r = pool::per_cpu().iter().flatten().try_for_each(|p| show_pool(o, p));
+    attrs::for_each_pool(|p| {
+        if r.is_ok() {
+            r = show_pool(o, p);
+        }
+    });
+    r
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_are_hexadecimal() {
+        // One processor is possible here.
+        assert_eq!(parse_mask(b"1\n"), Ok(CpuMask(1)));
+        assert_eq!(parse_mask(b"0"), Ok(CpuMask(0)));
+        for bad in [&b"all"[..], b"", b"0x1", b"1,", b"-1", b"123456789"] {
+            assert_eq!(parse_mask(bad), Err(Errno::EINVAL), "{bad:?}");
+        }
+        assert_eq!(parse_mask(b"2"), Err(Errno::EOVERFLOW));
+        assert_eq!(mask_text(CpuMask(1)), "1");
+    }
+}
