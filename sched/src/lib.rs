@@ -17,6 +17,7 @@
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
 //! | work queues | [`workqueue`] |
+//! | standing still for a suspend | [`freezer`], [`wakeup`], [`s2idle`] |
 //! | trace events | [`trace`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`] |
 //!
@@ -39,6 +40,7 @@ mod attr;
 pub mod balance;
 mod core;
 pub mod fair;
+pub mod freezer;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
@@ -48,6 +50,7 @@ pub mod policy;
 pub mod rcu_sched;
 pub mod rt;
 pub mod runqueue;
+pub mod s2idle;
 pub mod softirq;
 pub mod stat;
 pub mod swapper;
@@ -56,6 +59,7 @@ pub mod time;
 mod timer;
 pub mod trace;
 pub mod tree;
+pub mod wakeup;
 pub mod weights;
 pub mod workqueue;
 

@@ -140,6 +140,10 @@ pub struct Thread {
     pub(crate) yielding: AtomicBool,
     /// Its processor may run it no longer: it moves when it has been switched away.
     pub(crate) must_move: AtomicBool,
+    /// Counts as frozen: see [`crate::freezer::while_frozen_is_fine`].
+    pub(crate) freezer_skip: AtomicBool,
+    /// It is the one that freezes the others.
+    pub(crate) freezer_exempt: AtomicBool,
     payload: Once<Typed>,
     /// What it is to the work queues, if it executes their items.
     worker: crate::workqueue::worker::Slot,
@@ -233,6 +237,9 @@ impl Thread {
     }
     pub fn is_kthread(&self) -> bool {
         self.kind == Kind::Kernel
+    }
+    pub fn is_user(&self) -> bool {
+        self.kind == Kind::User
     }
     #[inline]
     pub fn is_idle(&self) -> bool {
@@ -336,6 +343,8 @@ impl Make<'_> {
             iowait: AtomicBool::new(false),
             yielding: AtomicBool::new(false),
             must_move: AtomicBool::new(false),
+            freezer_skip: AtomicBool::new(false),
+            freezer_exempt: AtomicBool::new(false),
             payload: Once::new(),
             worker: Once::new(),
             control: self.control,
