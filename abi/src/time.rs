@@ -20,8 +20,10 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Clock {
     Realtime,
-    /// Nanoseconds since boot; the machine cannot be suspended, so `BOOTTIME` is the same.
+    /// Nanoseconds since boot that the machine was not suspended for.
     Monotonic,
+    /// All of them.
+    Boottime,
     /// As `Monotonic`, but nobody can sleep on it.
     Raw,
     /// The clocks that on Linux move with the tick. Here they are as fine as the others and only claim to be coarse.
@@ -38,7 +40,8 @@ enum Clock {
 fn clock(id: i32) -> Result<Clock> {
     Ok(match id as u32 {
         raw::CLOCK_REALTIME | raw::CLOCK_TAI | raw::CLOCK_REALTIME_ALARM => Clock::Realtime,
-        raw::CLOCK_MONOTONIC | raw::CLOCK_BOOTTIME | raw::CLOCK_BOOTTIME_ALARM => Clock::Monotonic,
+        raw::CLOCK_MONOTONIC => Clock::Monotonic,
+        raw::CLOCK_BOOTTIME | raw::CLOCK_BOOTTIME_ALARM => Clock::Boottime,
         raw::CLOCK_MONOTONIC_RAW => Clock::Raw,
         raw::CLOCK_REALTIME_COARSE => Clock::RealtimeCoarse,
         raw::CLOCK_MONOTONIC_COARSE => Clock::MonotonicCoarse,
@@ -62,6 +65,7 @@ fn read(c: Clock) -> Result<u64> {
     match c {
         Clock::Realtime | Clock::RealtimeCoarse => Ok(realtime_ns()),
         Clock::Monotonic | Clock::Raw | Clock::MonotonicCoarse => Ok(now_ns()),
+        Clock::Boottime => Ok(boottime_ns()),
         Clock::Cpu { tid, whole } => cpu_time(tid, whole),
     }
 }
@@ -163,7 +167,7 @@ pub(crate) fn clock_nanosleep(r: &mut Regs) -> Ret {
     let c = clock(r.int::<0>())?;
     let flags = r.uint::<1>();
     match c {
-        Clock::Realtime | Clock::Monotonic => {}
+        Clock::Realtime | Clock::Monotonic | Clock::Boottime => {}
         // One's own thread uses nothing while it sleeps.
         Clock::Cpu { tid: 0, whole: false } => return Err(Errno::EINVAL),
         Clock::Cpu { .. } => return sleep_on_cpu_time(r, c, flags & raw::TIMER_ABSTIME != 0),
@@ -175,7 +179,7 @@ pub(crate) fn clock_nanosleep(r: &mut Regs) -> Ret {
     }
     let slept = match c {
         Clock::Realtime => sched::time::sleep_until_realtime(ns, State::INTERRUPTIBLE),
-        _ => sched::time::sleep_until(ns, State::INTERRUPTIBLE),
+        _ => sched::time::sleep_until(to_monotonic(c, ns), State::INTERRUPTIBLE),
     };
     slept.map(|()| 0).map_err(|_| Errno::ERESTARTNOHAND)
 }
@@ -207,6 +211,7 @@ fn sleep_on_cpu_time(r: &Regs, c: Clock, absolute: bool) -> Ret {
 fn to_monotonic(c: Clock, ns: u64) -> u64 {
     match c {
         Clock::Realtime => ns.saturating_sub(realtime_ns()).saturating_add(now_ns()),
+        Clock::Boottime => sched::time::Clock::Boottime.to_monotonic(ns),
         _ => ns,
     }
 }
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn clocks_are_told_apart() {
-        assert_eq!(clock(7), Ok(Clock::Monotonic));
+        assert_eq!(clock(7), Ok(Clock::Boottime));
         assert_eq!(clock(10), Err(Errno::EINVAL));
         assert_eq!(clock(12), Err(Errno::EINVAL));
         // clock_getcpuclockid(42): ~42 << 3 | 2.

@@ -10,6 +10,7 @@ pub mod cred;
 pub mod daemon;
 pub mod device;
 pub mod errno;
+pub mod kmod;
 pub mod log;
 pub mod model;
 pub mod params;

@@ -9,7 +9,7 @@
 //!               0x10  OFFSETS  for each clock id up to LAST_CLOCK: nanoseconds to add to the time since boot (wrapping)
 //!   image page  TEXT           the functions
 //! ```
-//! Base and rate are constant when the first program starts. Only the offsets of the real-time clocks change, each a single
+//! Base and rate are constant when the first program starts. Only the offsets change, each a single
 //! aligned word that is read and written untorn, and a reader needs one of them: so there is no sequence counter.
 
 use core::ops::Range;
@@ -23,6 +23,8 @@ pub const OFFSETS: usize = 16;
 pub const LAST_CLOCK: u32 = 11;
 /// Ids of clocks that have an offset to the time since boot of their own: `CLOCK_REALTIME`, `_REALTIME_COARSE`, `TAI`.
 pub const REALTIME_CLOCKS: [u32; 3] = [0, 5, 11];
+/// Ids of clocks that stand still while the machine is suspended: `CLOCK_MONOTONIC`, `_MONOTONIC_RAW`, `_MONOTONIC_COARSE`.
+pub const MONOTONIC_CLOCKS: [u32; 3] = [1, 4, 6];
 /// A bit for each clock that the code reads: those, and `CLOCK_MONOTONIC`, `_MONOTONIC_RAW`, `_MONOTONIC_COARSE`, `BOOTTIME`. For
 /// any other it makes the system call.
 pub const CLOCKS: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 11;

@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 
 use base::{pr_err, pr_warn};
 use frame::{
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     sync::{LockClass, Mutex, once::Once},
 };
 
@@ -61,6 +61,14 @@ static N_SHRINKERS: AtomicU64 = AtomicU64::new(0);
 static CLASS: LockClass = LockClass::new("oom_lock");
 /// One killer at a time: the second caller finds the memory that the first one freed.
 static OOM_LOCK: Mutex<()> = Mutex::new(&CLASS, ());
+/// Nobody is killed while processes are frozen: they could not end.
+static DISABLED: AtomicBool = AtomicBool::new(false);
+
+/// Switches the killing off or on again. Off, who finds no memory is refused it.
+pub fn set_enabled(on: bool) {
+    let _after_who_kills = OOM_LOCK.lock();
+    DISABLED.store(!on, Ordering::SeqCst);
+}
 
 /// Installs the list of processes; the first call decides.
 pub fn install_victims(v: &'static dyn OomVictims) {
@@ -139,6 +147,9 @@ pub fn out_of_memory(mm: &Mm) -> Result<(), Fault> {
     // Another caller may have made room while this one waited.
     if buddy::is_above_min() {
         return Ok(());
+    }
+    if DISABLED.load(Ordering::SeqCst) {
+        return Err(Fault::OutOfMemory);
     }
     let Some(victims) = VICTIMS.get() else { return Err(Fault::OutOfMemory) };
     if let Some((pid, comm, adj)) = victims.current() {

@@ -115,7 +115,7 @@ pub fn clone(regs: &Regs, a: &CloneArgs<'_>) -> Result<u32> {
     child.task.start();
     if let Some(done) = child.vfork {
         // Killed while it waits, the parent dies; the child has its own use of the address space.
-        let _ = done.wait_killable();
+        let _ = sched::freezer::while_frozen_is_fine(|| done.wait_killable());
     }
     Ok(tid)
 }
@@ -244,6 +244,7 @@ fn new_process(pid: u32, flags: u64) -> Result<Arc<Process>> {
     let p = Process::new(pid, handlers, Some(mm), parent.limits())?;
     p.oom_score_adj.store(parent.oom_score_adj.load(Relaxed), Relaxed);
     p.dumpable.store(parent.dumpable.load(Relaxed), Relaxed);
+    p.core_filter.store(parent.core_filter.load(Relaxed), Relaxed);
     p.tty_nr.store(parent.tty_nr.load(Relaxed), Relaxed);
     Ok(p)
 }

@@ -2,7 +2,7 @@
 //!
 //! Order: find and check the file (scripts lead to others), map it into a fresh address space, and only then, when hardly
 //! anything can be refused any more, end the other threads and step over. Programs are mapped through the page cache.
-//! There are no core dumps, no `binfmt_misc`, and file capabilities are not read.
+//! There is no `binfmt_misc`, and file capabilities are not read.
 
 use alloc::{sync::Arc, vec::Vec};
 
@@ -11,7 +11,7 @@ use frame::{atomic::Ordering::Relaxed, user::Regs};
 use vfs::{File, LookupFlags, Path};
 
 use crate::{
-    elf, exit,
+    coredump, elf, exit,
     load::{self, Loaded, Program},
     process::{Me, MmUser, current},
     random, rlimit, script,
@@ -68,12 +68,18 @@ pub fn exec(
     sched::migration::exec();
     let mut name = copy(path)?;
     let outer = name.clone();
-    let mut scripts = 0;
+    let (mut scripts, mut asked) = (0, false);
     let image = loop {
         let mut head = [0; script::HEAD];
         let n = elf::ReadAt::read_at(&*file, 0, &mut head)?;
         if !head[..n].starts_with(b"#!") {
-            break elf::parse(&*file)?;
+            match elf::parse(&*file) {
+                Err(Errno::ENOEXEC) if !asked && ask_for_format(&head) => {
+                    asked = true;
+                    continue;
+                }
+                r => break r?,
+            }
         }
         if scripts == MAX_SCRIPTS {
             return Err(Errno::ELOOP);
@@ -116,6 +122,14 @@ pub fn exec(
     }
     step_over(&me, regs, loaded, user, built, handlers, cred, secure, &outer);
     Ok(())
+}
+
+/// Asks for what can run a file of a format that nobody knows, unless it begins like a text. True: look again.
+fn ask_for_format(head: &[u8; script::HEAD]) -> bool {
+    let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b' '..=b'~');
+    !head[..4].iter().all(printable)
+        && base::kmod::request_module(format_args!("binfmt-{:04x}", u16::from_le_bytes([head[2], head[3]])))
+            .is_ok()
 }
 
 fn copy(b: &[u8]) -> Result<Vec<u8>> {
@@ -274,7 +288,8 @@ fn step_over(
     if secure {
         me.pdeath_signal.store(0, Relaxed);
     }
-    p.dumpable.store(!secure, Relaxed);
+    let dumpable = if secure { coredump::suid_dumpable() } else { coredump::USER };
+    p.dumpable.store(dumpable, Relaxed);
     me.set_cred(cred);
     if let Some(n) = TREE.lock().get_mut(p.pid()) {
         n.did_exec = true;

@@ -32,7 +32,7 @@ use crate::{
     users,
 };
 
-/// A wait status: `code << 8` for `exit(code)`, the number for a signal.
+/// A wait status: `code << 8` for `exit(code)`, the number for a signal, with [`crate::coredump::DUMPED`] where there is a dump.
 pub type Status = u32;
 
 static LEAVE_TTY: Once<fn(&Arc<Process>)> = Once::new();
@@ -146,6 +146,7 @@ fn finish_process(p: &Arc<Process>, status: Status) {
     p.old_maxrss_kib.store(p.maxrss_kib(), Relaxed);
     let mm = p.mm.lock().take();
     drop(mm);
+    let helper = p.helper.lock().take();
     let is_session_leader = TREE.lock().get(p.pid()).is_some_and(|n| n.sid == p.pid());
     if is_session_leader && let Some(f) = LEAVE_TTY.get() {
         f(p);
@@ -173,6 +174,9 @@ fn finish_process(p: &Arc<Process>, status: Status) {
     }
     for d in dead {
         free(d);
+    }
+    if let Some(h) = helper {
+        h.note_ended(p.sig.lock().exiting.unwrap_or(status));
     }
 }
 
@@ -232,7 +236,8 @@ fn tell_parent(tree: &Tree<Arc<Process>>, p: &Arc<Process>, status: Status) -> b
         let (code, value) = if status & 0x7f == 0 {
             (uapi::CLD_EXITED, status >> 8)
         } else {
-            (uapi::CLD_KILLED, status & 0x7f)
+            let dumped = status & crate::coredump::DUMPED != 0;
+            (if dumped { uapi::CLD_DUMPED } else { uapi::CLD_KILLED }, status & 0x7f)
         };
         let fields = Fields::Child {
             pid: p.pid(),

@@ -3,6 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use base::{Cred, Errno, Result, cred::cap};
+use frame::atomic::Ordering::Relaxed;
 
 use crate::{process::current, users};
 
@@ -31,8 +32,21 @@ fn change(f: impl FnOnce(&mut Cred) -> Result<()>) -> Result<()> {
     f(&mut new)?;
     fix_caps(&mut new, &old);
     users::moved(old.uid, new.uid);
+    if loses_trust(&old, &new) {
+        me.process.dumpable.store(crate::coredump::suid_dumpable(), Relaxed);
+        me.pdeath_signal.store(0, Relaxed);
+    }
     me.set_cred(frame::heap::try_arc(new).ok_or(Errno::ENOMEM)?);
     Ok(())
+}
+
+/// True if the process holds what its new user may not see: it can be dumped and looked into only by the rules for such.
+fn loses_trust(old: &Cred, new: &Cred) -> bool {
+    old.euid != new.euid
+        || old.egid != new.egid
+        || old.fsuid != new.fsuid
+        || old.fsgid != new.fsgid
+        || new.cap_permitted & !old.cap_permitted != 0
 }
 
 /// What changes of user numbers do to capabilities.

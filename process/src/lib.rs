@@ -25,13 +25,18 @@
 //! | [`procfs`] | the content of `/proc/PID` |
 //! | [`init`] | PID 1 |
 //!
-//! Not here: core dumps (no wait status claims one), `ptrace`, name spaces, PID descriptors, futexes with priority
+//! | [`coredump`], `trap_log` | what a crash leaves |
+//! | [`umh`], `kmod` | programs that the kernel runs for itself |
+//! | [`power`] | suspend, and the process's part of the freezer |
+//!
+//! Not here: `ptrace`, name spaces, PID descriptors, futexes with priority
 //! inheritance.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
 
 pub mod clone;
+pub mod coredump;
 pub mod elf;
 pub mod exec;
 pub mod exit;
@@ -40,10 +45,12 @@ pub mod futex;
 pub mod ids;
 pub mod init;
 pub mod itimer;
+mod kmod;
 mod load;
 mod oom;
 pub mod pgrp;
 pub mod posix_timer;
+pub mod power;
 pub mod prctl;
 pub mod process;
 pub mod procfs;
@@ -55,7 +62,9 @@ pub mod stack;
 mod sysrq;
 pub mod terminal;
 mod trace;
+mod trap_log;
 pub mod tree;
+pub mod umh;
 pub mod usage;
 pub mod user_loop;
 mod users;
@@ -76,5 +85,10 @@ pub fn init() -> base::Result<()> {
     terminal::init();
     vdso::init()?;
     users::declare()?;
+    coredump::init()?;
+    trap_log::init()?;
+    umh::init()?;
+    kmod::init()?;
+    power::init()?;
     procfs::register()
 }

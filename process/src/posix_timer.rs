@@ -285,9 +285,10 @@ fn clock(id: i32) -> Result<TimerClock> {
     let own = || TimerClock::Process(Arc::downgrade(&me.process));
     Ok(match id as u32 {
         raw::CLOCK_REALTIME | raw::CLOCK_TAI => TimerClock::Wall(Clock::Realtime),
-        raw::CLOCK_MONOTONIC | raw::CLOCK_BOOTTIME => TimerClock::Wall(Clock::Monotonic),
+        raw::CLOCK_MONOTONIC => TimerClock::Wall(Clock::Monotonic),
+        raw::CLOCK_BOOTTIME => TimerClock::Wall(Clock::Boottime),
         raw::CLOCK_REALTIME_ALARM => privileged().map(|()| TimerClock::Wall(Clock::Realtime))?,
-        raw::CLOCK_BOOTTIME_ALARM => privileged().map(|()| TimerClock::Wall(Clock::Monotonic))?,
+        raw::CLOCK_BOOTTIME_ALARM => privileged().map(|()| TimerClock::Wall(Clock::Boottime))?,
         raw::CLOCK_PROCESS_CPUTIME_ID => own(),
         raw::CLOCK_THREAD_CPUTIME_ID => TimerClock::Thread(Arc::downgrade(&me.task_ref())),
         raw::CLOCK_MONOTONIC_RAW | raw::CLOCK_REALTIME_COARSE | raw::CLOCK_MONOTONIC_COARSE => {
@@ -386,11 +387,12 @@ pub fn set(id: u32, flags: u32, value_ns: u64, interval_ns: u64) -> Result<(u64,
     let old = t.left(&s);
     if let TimerClock::Wall(c) = &mut s.clock {
         // A time from now is not affected by setting the clock.
-        let is_real = !matches!(
-            t.clock_id as u32,
-            raw::CLOCK_MONOTONIC | raw::CLOCK_BOOTTIME | raw::CLOCK_BOOTTIME_ALARM
-        );
-        *c = if is_real && absolute { Clock::Realtime } else { Clock::Monotonic };
+        *c = match t.clock_id as u32 {
+            raw::CLOCK_BOOTTIME | raw::CLOCK_BOOTTIME_ALARM => Clock::Boottime,
+            raw::CLOCK_MONOTONIC => Clock::Monotonic,
+            _ if absolute => Clock::Realtime,
+            _ => Clock::Monotonic,
+        };
     }
     let base = if absolute { 0 } else { s.clock.now_ns().unwrap_or(0) };
     let expires = if value_ns == 0 { 0 } else { base.saturating_add(value_ns).max(1) };

@@ -26,7 +26,7 @@ pub fn prctl(option: u32, a: [u64; 4]) -> Result<u64> {
             if a[0] > 1 {
                 return Err(Errno::EINVAL);
             }
-            me.process.dumpable.store(a[0] == 1, Relaxed);
+            me.process.dumpable.store(a[0] as u32, Relaxed);
             Ok(0)
         }
         pr::PR_SET_NAME => {

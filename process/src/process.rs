@@ -48,6 +48,8 @@ static FILES: LockClass = LockClass::new("thread_files");
 static FS: LockClass = LockClass::new("thread_fs");
 static OWN: LockClass = LockClass::new("thread_own");
 static AUXV: LockClass = LockClass::new("process_auxv");
+static HELPER: LockClass = LockClass::new("process_helper");
+static PARKED: LockClass = LockClass::new("thread_parked");
 static EXEC: LockClass = LockClass::new("process_exec");
 
 /// The use of an address space by a process, or by a thread group that shares it with its vfork parent. When the last use ends
@@ -90,6 +92,8 @@ pub struct Signals {
     pub exiting: Option<u32>,
     /// The thread (by number) that runs `execve` and waits for the others to go.
     pub exec_by: Option<u32>,
+    /// The thread (by number) that dumps the process; the others wait with their end until it has.
+    pub core_by: Option<u32>,
     pub stop: Stop,
     /// It is init: signals that it has no handler for do not reach it.
     pub unkillable: bool,
@@ -126,8 +130,14 @@ pub struct Process {
     pub(crate) old_maxrss_kib: AtomicU64,
     /// The auxiliary vector of the running program.
     pub(crate) auxv: SpinLock<Vec<u8>>,
-    /// `PR_SET_DUMPABLE`.
-    pub dumpable: AtomicBool,
+    /// `PR_SET_DUMPABLE`: one of the constants of [`crate::coredump`].
+    pub dumpable: AtomicU32,
+    /// `/proc/PID/coredump_filter`.
+    pub(crate) core_filter: AtomicU32,
+    /// `SIGKILL` came while the process was being dumped.
+    pub(crate) core_killed: AtomicBool,
+    /// It was started for the kernel: who is told of its end.
+    pub(crate) helper: SpinLock<Option<Arc<crate::umh::Call>>>,
     /// Controlling terminal, as the terminal layer encodes it for `/proc/PID/stat`: its device number; 0 for none.
     pub tty_nr: AtomicU32,
 }
@@ -156,6 +166,7 @@ impl Process {
                     leader: None,
                     exiting: None,
                     exec_by: None,
+                    core_by: None,
                     stop: Stop::default(),
                     unkillable: false,
                     turn: 0,
@@ -173,7 +184,10 @@ impl Process {
             oom_score_adj: AtomicI32::new(0),
             old_maxrss_kib: AtomicU64::new(0),
             auxv: SpinLock::new(&AUXV, Vec::new()),
-            dumpable: AtomicBool::new(true),
+            dumpable: AtomicU32::new(crate::coredump::USER),
+            core_filter: AtomicU32::new(crate::coredump::regions::Filter::DEFAULT.bits()),
+            core_killed: AtomicBool::new(false),
+            helper: SpinLock::new(&HELPER, None),
             tty_nr: AtomicU32::new(0),
         };
         frame::heap::try_arc(p).ok_or(base::Errno::ENOMEM)
@@ -266,6 +280,9 @@ pub struct ThreadData {
     pub(crate) maj_faults: AtomicU64,
     /// The wait status with which the thread ended.
     pub(crate) exit_status: AtomicU32,
+    /// What it left for a core dump, and that it stands still for one.
+    pub(crate) parked: SpinLock<Option<Box<crate::coredump::Parked>>>,
+    pub(crate) parked_done: AtomicBool,
 }
 
 impl ThreadData {
@@ -301,6 +318,8 @@ impl ThreadData {
             min_faults: AtomicU64::new(0),
             maj_faults: AtomicU64::new(0),
             exit_status: AtomicU32::new(0),
+            parked: SpinLock::new(&PARKED, None),
+            parked_done: AtomicBool::new(false),
         })
     }
 

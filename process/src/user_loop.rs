@@ -8,6 +8,7 @@
 //! The path of a system call without work is the shortest there is: one test of the result, one of the work word.
 
 use frame::{
+    paging::Access,
     sync::once::Once,
     task::{Current, Work},
     user::{self, Regs, Trap},
@@ -21,21 +22,17 @@ use crate::{
         set::{BUS, FPE, ILL, SEGV, Signo, TRAP},
     },
     trace,
+    trap_log,
 };
 
 /// Serves one system call: takes the arguments from the registers, gives what `rax` is to be, errors as negative numbers.
 pub type Handler = fn(&mut Regs) -> u64;
 
 static CALLS: Once<&'static [Handler]> = Once::new();
-static NOTIFY: Once<fn()> = Once::new();
 
 /// Installs the system-call table, by number. What lies beyond its end is `ENOSYS`.
 pub fn install_calls(table: &'static [Handler]) {
     CALLS.call_once(|| table);
-}
-/// Installs who serves `Work::NOTIFY` (the freezer).
-pub fn install_notify(f: fn()) {
-    NOTIFY.call_once(|| f);
 }
 
 const ENOSYS: u64 = -(base::Errno::ENOSYS.code() as i64) as u64;
@@ -47,6 +44,7 @@ const RESTART: core::ops::RangeInclusive<u64> = (-516i64) as u64..=(-512i64) as 
 pub fn run(mut regs: Regs) -> ! {
     let task = frame::task::current();
     let calls = CALLS.get().copied().unwrap_or(&[]);
+    sched::freezer::begin_user_thread();
     loop {
         let trap = user::run(&mut regs);
         match trap {
@@ -68,8 +66,8 @@ pub fn run(mut regs: Regs) -> ! {
                 regs.orig_rax = !0;
             }
             Trap::Interrupt => work(&task, &mut regs, false),
-            Trap::Fault { va, why, .. } => fault(va, why),
-            Trap::Exception { vector, .. } => exception(&regs, vector),
+            Trap::Fault { va, access, why } => fault(&regs, va, access, why),
+            Trap::Exception { vector, error } => exception(&regs, vector, error),
         }
         if cfg!(debug_assertions) {
             frame::sync::lockdep::assert_none_held("return to user mode");
@@ -84,15 +82,13 @@ fn work(task: &Current, regs: &mut Regs, in_call: bool) {
     let w = task.work();
     if w.contains(Work::NOTIFY) {
         task.clear_work(Work::NOTIFY);
-        if let Some(f) = NOTIFY.get() {
-            f();
-        }
+        sched::freezer::try_to_freeze();
     }
     deliver::signals(task, regs, in_call);
 }
 
 #[cold]
-fn fault(va: usize, why: frame::paging::Fault) {
+fn fault(regs: &Regs, va: usize, access: Access, why: frame::paging::Fault) {
     use frame::paging::Fault;
     let (sig, code) = match why {
         Fault::SegvMaperr => (SEGV, uapi::SEGV_MAPERR),
@@ -106,6 +102,9 @@ fn fault(va: usize, why: frame::paging::Fault) {
             return;
         }
     };
+    if sig == SEGV {
+        trap_log::segfault(regs, va, access, code == uapi::SEGV_ACCERR);
+    }
     signal::force(SigInfo::fault(sig, code, va as u64));
 }
 
@@ -124,8 +123,9 @@ fn signal_for(vector: u8) -> (Signo, u32) {
 }
 
 #[cold]
-fn exception(regs: &Regs, vector: u8) {
+fn exception(regs: &Regs, vector: u8, error: u64) {
     let (sig, code) = signal_for(vector);
+    trap_log::exception(regs, vector, error, sig);
     signal::force(if code == 0 { SigInfo::kernel(sig) } else { SigInfo::fault(sig, code, regs.rip) });
 }
 

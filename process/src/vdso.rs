@@ -18,7 +18,7 @@ use base::{Errno, Result, params, pr_info};
 use frame::{
     page::{self, AllocFlags, Immortal, PAGE_SIZE, PageRef},
     sync::once::Once,
-    vdso::{BASE, OFFSETS, RATE, REALTIME_CLOCKS},
+    vdso::{BASE, MONOTONIC_CLOCKS, OFFSETS, RATE, REALTIME_CLOCKS},
 };
 use mm::{Limits, MapIdent, MapObject, Mm, Special, VmFlags};
 
@@ -98,6 +98,10 @@ fn realtime_set(offset_ns: i64) {
         let data = p.data.0.get();
         for clock in REALTIME_CLOCKS {
             data.write_u64(OFFSETS + clock as usize * 8, offset_ns as u64);
+        }
+        let monotonic = frame::time::stopped_ns().wrapping_neg();
+        for clock in MONOTONIC_CLOCKS {
+            data.write_u64(OFFSETS + clock as usize * 8, monotonic);
         }
     }
 }

@@ -67,6 +67,7 @@ fn decode(status: u32) -> (u32, i32) {
         0xffff => (uapi::CLD_CONTINUED, CONT as i32),
         s if s & 0xff == 0x7f => (uapi::CLD_STOPPED, (s >> 8 & 0xff) as i32),
         s if s & 0x7f == 0 => (uapi::CLD_EXITED, (s >> 8 & 0xff) as i32),
+        s if s & crate::coredump::DUMPED != 0 => (uapi::CLD_DUMPED, (s & 0x7f) as i32),
         s => (uapi::CLD_KILLED, (s & 0x7f) as i32),
     }
 }
@@ -241,6 +242,7 @@ mod tests {
     fn statuses_decode() {
         assert_eq!(decode(3 << 8), (uapi::CLD_EXITED, 3));
         assert_eq!(decode(9), (uapi::CLD_KILLED, 9));
+        assert_eq!(decode(11 | 0x80), (uapi::CLD_DUMPED, 11));
         assert_eq!(decode(19 << 8 | 0x7f), (uapi::CLD_STOPPED, 19));
         assert_eq!(decode(0xffff), (uapi::CLD_CONTINUED, 18));
     }

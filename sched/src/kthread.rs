@@ -43,6 +43,8 @@ const PARKED: u32 = 4;
 const FREEZE: u32 = 8;
 const FROZEN: u32 = 16;
 const EXITED: u32 = 32;
+/// It takes part in a freeze of the whole system.
+const FREEZABLE: u32 = 64;
 
 /// What creator and thread share.
 pub(crate) struct Control {
@@ -94,6 +96,13 @@ impl Kthread {
     }
     pub fn should_park(&self) -> bool {
         self.control.flags() & PARK != 0
+    }
+    /// The thread stands still, from now on, when the system is frozen for a suspend: its waits end with [`Wake::Freeze`].
+    pub fn set_freezable(&self) {
+        self.control.flags.fetch_or(FREEZABLE, Ordering::SeqCst);
+        if crate::freezer::freezing_kernel() {
+            self.control.flags.fetch_or(FREEZE, Ordering::SeqCst);
+        }
     }
     /// A request other than an event, if there is one.
     fn request<T>(&self) -> Option<Wake<T>> {
@@ -268,6 +277,31 @@ impl KthreadHandle {
             (f & (held | EXITED) != 0 || f & what == 0).then_some(f)
         });
         if seen & EXITED != 0 { Err(Errno::ESRCH) } else { Ok(()) }
+    }
+}
+
+/// Of a thread that takes part in freezing, what it is asked; `None` of all others.
+fn freezable(t: &task::Task) -> Option<&Control> {
+    thread(t).control.as_deref().filter(|c| c.flags() & FREEZABLE != 0)
+}
+/// True if the task, which was asked to freeze, has not yet.
+pub(crate) fn refuses(t: &task::Task) -> bool {
+    freezable(t).is_some_and(|c| c.flags() & (FROZEN | EXITED) == 0)
+}
+/// Asks a task to freeze, if it takes part. True if there is nothing to wait for.
+pub(crate) fn ask_to_freeze(t: &TaskRef) -> bool {
+    if let Some(c) = freezable(t)
+        && c.flags.fetch_or(FREEZE, Ordering::SeqCst) & (FROZEN | EXITED) == 0
+    {
+        task::wake(t, State::NORMAL);
+    }
+    !refuses(t)
+}
+/// Takes that back.
+pub(crate) fn thaw_task(t: &TaskRef) {
+    if let Some(c) = freezable(t) {
+        c.flags.fetch_and(!FREEZE, Ordering::SeqCst);
+        task::wake(t, State::FROZEN);
     }
 }
 

@@ -19,6 +19,7 @@
 //! | timers, clocks, sleeping | `timer`, [`time`] |
 //! | softirqs | [`softirq`], [`ksoftirqd`] |
 //! | work queues | [`workqueue`] |
+//! | standing still for a suspend | [`freezer`], [`wakeup`], [`s2idle`] |
 //! | trace events | [`trace`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
@@ -42,6 +43,7 @@ mod core;
 pub mod cpuhp;
 pub mod fair;
 pub mod idle_inject;
+pub mod freezer;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
@@ -55,6 +57,7 @@ pub mod rcu_sched;
 pub mod rt;
 pub mod runqueue;
 pub mod smpboot;
+pub mod s2idle;
 pub mod softirq;
 pub mod stat;
 pub mod swapper;
@@ -63,6 +66,7 @@ pub mod time;
 mod timer;
 pub mod trace;
 pub mod tree;
+pub mod wakeup;
 pub mod weights;
 pub mod workqueue;
 

@@ -141,6 +141,10 @@ pub struct Thread {
     /// What its processor does while it runs counts as idle: always for swapper, for `idle_inject` while it injects.
     /// Changed by the task itself, under its processor's queue lock.
     pub(crate) resting: AtomicBool,
+    /// Counts as frozen: see [`crate::freezer::while_frozen_is_fine`].
+    pub(crate) freezer_skip: AtomicBool,
+    /// It is the one that freezes the others.
+    pub(crate) freezer_exempt: AtomicBool,
     payload: Once<Typed>,
     /// What it is to the work queues, if it executes their items.
     worker: crate::workqueue::worker::Slot,
@@ -237,6 +241,9 @@ impl Thread {
     }
     pub fn is_kthread(&self) -> bool {
         self.kind == Kind::Kernel
+    }
+    pub fn is_user(&self) -> bool {
+        self.kind == Kind::User
     }
     #[inline]
     pub fn is_idle(&self) -> bool {
@@ -350,6 +357,8 @@ impl Make<'_> {
             iowait: AtomicBool::new(false),
             yielding: AtomicBool::new(false),
             resting: AtomicBool::new(self.kind == Kind::Idle),
+            freezer_skip: AtomicBool::new(false),
+            freezer_exempt: AtomicBool::new(false),
             payload: Once::new(),
             worker: Once::new(),
             control: self.control,

@@ -21,10 +21,10 @@ static ON_SET: Once<fn(i64)> = Once::new();
 pub fn now_ns() -> u64 {
     frame::time::now_ns()
 }
-/// `CLOCK_BOOTTIME`: the same as long as the machine cannot be suspended.
+/// `CLOCK_BOOTTIME`: goes on while the machine is suspended.
 #[inline]
 pub fn boottime_ns() -> u64 {
-    frame::time::now_ns()
+    frame::time::boot_ns()
 }
 /// `CLOCK_REALTIME`: nanoseconds since 1970.
 #[inline]
@@ -33,7 +33,23 @@ pub fn realtime_ns() -> u64 {
 }
 /// Real time at boot in nanoseconds, as far as is known now; in seconds it is `btime` of `/proc/stat`.
 pub fn boot_realtime_ns() -> u64 {
-    REALTIME_OFFSET.load(Ordering::Relaxed).max(0) as u64
+    since_boot(REALTIME_OFFSET.load(Ordering::Relaxed)).max(0) as u64
+}
+/// An offset to the monotonic clock as one to the time since boot.
+fn since_boot(offset: i64) -> i64 {
+    offset.wrapping_sub_unsigned(frame::time::stopped_ns())
+}
+/// The monotonic clock was stopped for `ns`: the real time is ahead of it by so much more.
+pub(crate) fn slept(ns: u64) {
+    {
+        let _one = SETTER.lock();
+        let offset = REALTIME_OFFSET.load(Ordering::SeqCst).wrapping_add_unsigned(ns);
+        REALTIME_OFFSET.store(offset, Ordering::SeqCst);
+        if let Some(f) = ON_SET.get() {
+            f(since_boot(offset));
+        }
+    }
+    CLOCK_WAS_SET.wake_all();
 }
 /// Sets the real-time clock.
 pub fn set_realtime_ns(ns: u64) {
@@ -42,7 +58,7 @@ pub fn set_realtime_ns(ns: u64) {
         let offset = ns.wrapping_sub(frame::time::now_ns()) as i64;
         REALTIME_OFFSET.store(offset, Ordering::SeqCst);
         if let Some(f) = ON_SET.get() {
-            f(offset);
+            f(since_boot(offset));
         }
     }
     CLOCK_WAS_SET.wake_all();
@@ -53,8 +69,10 @@ pub static CLOCK_WAS_SET: WaitQueue = WaitQueue::new();
 /// A clock that timers can be set on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Clock {
-    /// `CLOCK_MONOTONIC`, and `CLOCK_BOOTTIME`, which is the same here.
+    /// `CLOCK_MONOTONIC`.
     Monotonic,
+    /// `CLOCK_BOOTTIME`: the monotonic clock and what it missed while the machine was suspended.
+    Boottime,
     /// `CLOCK_REALTIME`, which can be set.
     Realtime,
 }
@@ -63,6 +81,7 @@ impl Clock {
     pub fn now_ns(self) -> u64 {
         match self {
             Clock::Monotonic => now_ns(),
+            Clock::Boottime => boottime_ns(),
             Clock::Realtime => realtime_ns(),
         }
     }
@@ -70,6 +89,7 @@ impl Clock {
     pub fn to_monotonic(self, ns: u64) -> u64 {
         match self {
             Clock::Monotonic => ns,
+            Clock::Boottime => ns.saturating_sub(frame::time::stopped_ns()),
             Clock::Realtime => ns.saturating_add_signed(-realtime_offset()),
         }
     }
@@ -119,11 +139,12 @@ pub fn sleep_until_realtime(ns: u64, state: State) -> Result<(), Interrupted> {
         }
     }
 }
-/// Installs what is told the offset of the real-time clock to the monotonic one, now and whenever it is set. It must not sleep.
+/// Installs what is told the offset of the real-time clock to the time since boot, now and whenever it or
+/// [`frame::time::stopped_ns`] changes. It must not sleep.
 pub fn on_realtime_set(f: fn(i64)) {
     let _one = SETTER.lock();
     ON_SET.call_once(|| f);
-    f(REALTIME_OFFSET.load(Ordering::Relaxed));
+    f(since_boot(REALTIME_OFFSET.load(Ordering::Relaxed)));
 }
 /// Takes the machine's clock over.
 pub(crate) fn init() {

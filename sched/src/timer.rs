@@ -410,6 +410,22 @@ pub(crate) fn reopen(cpu: CpuId) {
     b.hardware = u64::MAX;
 }
 
+/// The clock has been stopped: nothing becomes due. On each processor, with interrupts off.
+pub(crate) fn put_off(cpu: CpuId) {
+    let mut b = base(cpu).lock();
+    b.hardware = u64::MAX;
+    frame::time::set_timer(None);
+}
+/// It goes on.
+pub(crate) fn set_again(cpu: CpuId) {
+    let mut b = base(cpu).lock();
+    b.hardware = u64::MAX;
+    let next = b.next_event();
+    if next < NEVER {
+        b.program(next);
+    }
+}
+
 /// A precise timer. Clones are the same timer.
 #[derive(Clone)]
 pub struct Timer {

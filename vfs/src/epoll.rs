@@ -336,11 +336,13 @@ pub fn wait(
         }
         let woken = sched::time::wait_timeout(&ep.ready.waiters, State::INTERRUPTIBLE, deadline_ns, || {
             (!ep.ready.list.lock().is_empty()).then_some(())
-        })
-        // Linux ends it with EINTR whatever SA_RESTART says.
-        .map_err(|_| Errno::EINTR)?;
-        if woken.is_none() {
-            return Ok(0);
+        });
+        match woken {
+            Ok(Some(())) => {}
+            Ok(None) => return Ok(0),
+            Err(_) if sched::freezer::only_frozen() => {}
+            // Linux ends it with EINTR whatever SA_RESTART says.
+            Err(_) => return Err(Errno::EINTR),
         }
     }
 }

@@ -68,7 +68,7 @@ fn mount_flags(flags: u32) -> MountFlags {
 }
 
 fn do_new(ctx: &Ctx, source: &[u8], at: &mut Path, fstype: &[u8], flags: u32, data: &[u8]) -> Result<()> {
-    let fs = get_fs_type(fstype).ok_or(Errno::ENODEV)?;
+    let fs = find_fs_type(fstype).ok_or(Errno::ENODEV)?;
     if fs.flags().contains(FsFlags::INTERNAL) {
         return Err(Errno::EINVAL);
     }
@@ -106,6 +106,15 @@ pub(crate) fn automount(at: &Path) -> Result<()> {
     let m = Mount::new(&sb, sb.root().ok_or(Errno::EINVAL)?, name.as_bytes(), at.mount.flags())?;
     let ns = NAMESPACE.lock();
     if at.mount.child_at(&at.dentry).is_some() { Ok(()) } else { graft(&ns, &m, at) }
+}
+
+/// The file system type; one that is not known is asked for once.
+fn find_fs_type(name: &[u8]) -> Option<Arc<dyn crate::superblock::FileSystemType>> {
+    get_fs_type(name).or_else(|| {
+        let text = core::str::from_utf8(name).ok()?;
+        base::kmod::request_module(format_args!("fs-{text}")).ok().filter(|&status| status == 0)?;
+        get_fs_type(name)
+    })
 }
 
 /// The device number of the block device at `source`.

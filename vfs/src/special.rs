@@ -79,7 +79,21 @@ pub(crate) fn open(path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
         _ => return Err(Errno::ENXIO),
     };
     let num = DevNum::new(major(inode.rdev()), minor(inode.rdev()));
-    let dev = device::lookup(kind, num).ok_or(Errno::ENXIO)?;
+    let dev = lookup(kind, num).ok_or(Errno::ENXIO)?;
     let node = dev.ops.downcast_ref::<DeviceNode>().ok_or(Errno::ENXIO)?;
     node.0.open_at(path, flags)
+}
+
+/// The device with this number; one that is not there is asked for once.
+fn lookup(kind: DevKind, num: DevNum) -> Option<Arc<device::Device>> {
+    device::lookup(kind, num).or_else(|| {
+        let DevNum { major, minor } = num;
+        let what = if kind == DevKind::Char { "char" } else { "block" };
+        let status = base::kmod::request_module(format_args!("{what}-major-{major}-{minor}"));
+        if status.is_ok_and(|s| s > 0) {
+            // The names of old configurations.
+            let _ = base::kmod::request_module(format_args!("{what}-major-{major}"));
+        }
+        device::lookup(kind, num)
+    })
 }

@@ -96,7 +96,7 @@ impl Inner {
     fn clock_was_set(&self) {
         {
             let mut s = self.state.lock();
-            if s.clock == Clock::Realtime {
+            if s.clock != Clock::Monotonic {
                 self.arm(&s);
             }
             let Some(Some(seen)) = s.watch else { return };
@@ -195,7 +195,11 @@ impl TimerFd {
             (false, _) => None,
         };
         let old = i.left(&mut s);
-        s.clock = if is_real && absolute { Clock::Realtime } else { Clock::Monotonic };
+        s.clock = match self.id {
+            raw::CLOCK_BOOTTIME | raw::CLOCK_BOOTTIME_ALARM => Clock::Boottime,
+            _ if is_real && absolute => Clock::Realtime,
+            _ => Clock::Monotonic,
+        };
         let base = if absolute { 0 } else { s.clock.now_ns() };
         // A point before the clock's beginning is due, not "off".
         let expires = if value == 0 { 0 } else { base.saturating_add(value).max(1) };

@@ -18,7 +18,7 @@ mod root;
 pub mod system;
 mod task;
 
-pub use system::{RELEASE, VERSION};
+pub use system::{NAME_LEN, RELEASE, UtsName, VERSION, uts_name};
 
 /// `f_type` (linux/magic.h).
 const MAGIC: u64 = linux_raw_sys::general::PROC_SUPER_MAGIC as u64;

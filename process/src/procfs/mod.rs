@@ -20,6 +20,7 @@ use sched::TaskRef;
 use vfs::Link;
 
 use crate::{
+    coredump,
     process::{ThreadData, data, try_current},
     rlimit,
     tree::TREE,
@@ -52,6 +53,7 @@ pub static ENTRIES: &[Entry] = &[
     file("limits", 0o444, limits),
     file("oom_score", 0o444, oom_score),
     knob("oom_score_adj", oom_score_adj, set_oom_score_adj),
+    knob("coredump_filter", core_filter, set_core_filter),
     file("mounts", 0o444, mounts),
     file("mountinfo", 0o444, mountinfo),
     Entry {
@@ -78,7 +80,7 @@ pub static ENTRIES: &[Entry] = &[
 /// and for kernel threads.
 pub(crate) fn register() -> Result<()> {
     fs::procfs::install_owner(|t| match data(t) {
-        Some(d) if d.process.dumpable.load(Relaxed) => {
+        Some(d) if d.process.dumpable.load(Relaxed) == coredump::USER => {
             let c = d.cred();
             (c.euid, c.egid)
         }
@@ -109,7 +111,7 @@ pub fn may_read(t: &TaskRef) -> bool {
         return true;
     }
     let o = d.cred();
-    d.process.dumpable.load(Relaxed)
+    d.process.dumpable.load(Relaxed) == coredump::USER
         && [o.uid, o.euid, o.suid] == [c.fsuid; 3]
         && [o.gid, o.egid, o.sgid] == [c.fsgid; 3]
 }
@@ -192,6 +194,23 @@ fn set_oom_score_adj(t: &TaskRef, b: &[u8]) -> Result<()> {
         return Err(Errno::EACCES);
     }
     d.process.oom_score_adj.store(n as i32, Relaxed);
+    Ok(())
+}
+
+/// Nothing for a kernel thread, or a process that has ended.
+fn core_filter(t: &TaskRef, out: &mut Out) -> Result<()> {
+    match data(t) {
+        Some(d) if d.process.mm().is_some() => {
+            Ok(writeln!(out, "{:08x}", d.process.core_filter.load(Relaxed))?)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_core_filter(t: &TaskRef, b: &[u8]) -> Result<()> {
+    let n = u32::try_from(base::tree::parse_int(b)?).map_err(|_| Errno::EINVAL)?;
+    let d = data(t).ok_or(Errno::ESRCH)?;
+    d.process.core_filter.store(coredump::regions::Filter::from_bits_truncate(n).bits(), Relaxed);
     Ok(())
 }
 

@@ -65,7 +65,7 @@ impl SigAction {
     pub fn ignores(&self, sig: Signo) -> bool {
         self.handler == SIG_IGN || self.handler == SIG_DFL && set::IGNORED.contains(sig)
     }
-    /// True if the signal ends the process under this action.
+    /// True if the signal ends the process under this action, and nothing is to be done before.
     pub fn is_fatal(&self, sig: Signo) -> bool {
         self.handler == SIG_DFL && set::default_action(sig) == set::Default::Terminate
     }

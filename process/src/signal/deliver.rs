@@ -15,7 +15,7 @@ use super::{
     stop,
 };
 use crate::{
-    posix_timer,
+    coredump, posix_timer,
     process::{Me, current},
     tree::TREE,
 };
@@ -26,6 +26,8 @@ enum Next {
     Nothing,
     /// The thread ends, and its process with it unless that is going on already.
     Die(u32),
+    /// The process is dumped, then it ends.
+    Dump(SigInfo),
     /// Run a handler.
     Handle(SigInfo, SigAction),
     /// Nothing happens, but it has been taken; then look again.
@@ -46,7 +48,14 @@ pub(crate) fn signals(task: &Current, regs: &mut Regs, in_call: bool) {
             Next::Again => {}
             Next::Stop => stop::participate(task, &me),
             Next::Tell(why) => stop::tell_parent(&me.process, why),
-            Next::Die(status) => crate::exit::exit_group(status),
+            Next::Die(status) => {
+                coredump::park(&me, task, regs);
+                crate::exit::exit_group(status)
+            }
+            Next::Dump(info) => {
+                coredump::dump(&me, task, regs, &info);
+                crate::exit::exit_group(info.signo)
+            }
             Next::Ignored(mut info) => posix_timer::delivered(&me.process, &mut info),
             Next::Handle(mut info, action) => {
                 posix_timer::delivered(&me.process, &mut info);
@@ -129,6 +138,10 @@ fn next(me: &Me, task: &Current) -> Next {
             }
             stop::begin(&mut s, sig);
             Next::Again
+        }
+        set::Default::Core => {
+            coredump::claim(&mut s, me, sig);
+            Next::Dump(info)
         }
         set::Default::Terminate => Next::Die(sig),
     }

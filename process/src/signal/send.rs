@@ -87,6 +87,11 @@ fn is_ignored(s: &Signals, blocked: SigSet, sig: Signo, force: Force) -> bool {
 /// Stop signals and `SIGCONT` cancel each other the moment they are sent. True if the signal is worth queueing.
 fn prepare(p: &Process, s: &mut Signals, blocked: SigSet, sig: Signo, force: Force) -> bool {
     if s.exiting.is_some() {
+        // While a dump is being written, this one ends the writing.
+        if let Some(dumper) = s.core_by.filter(|_| sig == KILL) {
+            p.core_killed.store(true, SeqCst);
+            s.threads.iter().filter(|t| sched::thread(t).pid() == dumper).for_each(|t| wake(t, true));
+        }
         return false;
     }
     if STOPS.contains(sig) {

@@ -86,11 +86,16 @@ pub const STOPS: SigSet = SigSet::of(&[STOP, TSTP, TTIN, TTOU]);
 /// Ignored by default.
 pub const IGNORED: SigSet = SigSet::of(&[CONT, CHLD, WINCH, URG]);
 
+/// End the process by default, and dump it.
+pub const DUMPS_CORE: SigSet = SigSet::of(&[QUIT, ILL, TRAP, ABRT, FPE, SEGV, BUS, SYS, XCPU, XFSZ]);
+
 /// What a signal does where the program has not said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Default {
-    /// The process ends. (Linux writes a core dump for some of these; there are none here, and wait statuses never claim one.)
+    /// The process ends.
     Terminate,
+    /// It ends and leaves a core dump.
+    Core,
     Ignore,
     Stop,
 }
@@ -101,6 +106,8 @@ pub const fn default_action(sig: Signo) -> Default {
         Default::Stop
     } else if IGNORED.contains(sig) {
         Default::Ignore
+    } else if DUMPS_CORE.contains(sig) {
+        Default::Core
     } else {
         Default::Terminate
     }
