@@ -91,7 +91,7 @@ fn byte(i: usize) -> u8 {
 fn write_all(f: &File, total: usize) -> usize {
     let mut sent = 0;
     while sent < total {
-        let n = (sim::random(3000) as usize + 1).min(total - sent);
+        let n = (sim::random(6000) as usize + 1).min(total - sent);
         let chunk: Vec<u8> = (sent..sent + n).map(byte).collect();
         match f.write(&mut IoSrc::kernel(&chunk)) {
             Ok(n) => sent += n,
