@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod adjtimex;
 pub mod args;
 mod attrs;
 mod files;

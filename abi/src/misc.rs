@@ -1,14 +1,20 @@
 //! The system's names, its log, random numbers, anonymous memory files, and its end.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
-use core::fmt::Write;
+use alloc::{string::String, sync::Arc};
 
-use base::{Cred, Errno, Result, cred::cap, log};
+use base::{
+    Cred, Errno, Result,
+    cred::cap,
+    log::{self, control},
+};
 use frame::{
-    sync::{LockClass, Mutex, once::Once},
+    sync::once::Once,
     user::{self, Regs},
 };
-use fs::procfs::system::{NAME_LEN, RELEASE, UtsName, VERSION, set_uts_name, uts_name};
+use fs::procfs::{
+    kmsg::{self, action},
+    system::{NAME_LEN, RELEASE, UtsName, VERSION, set_uts_name, uts_name},
+};
 use linux_raw_sys::general as raw;
 use process::current;
 use vfs::{Ctx, IoDst, LookupFlags, Mount, OpenFlags, Path};
@@ -74,139 +80,36 @@ pub(crate) fn getrandom(r: &mut Regs) -> Ret {
     drivers::random::read(&mut IoDst::user(r.size::<0>(), r.size::<1>()))
 }
 
-static CURSOR_CLASS: LockClass = LockClass::new("syslog_cursor");
-/// Where `SYSLOG_ACTION_READ` goes on: the record, and how much of its text was read.
-static CURSOR: Mutex<(u64, usize)> = Mutex::new(&CURSOR_CLASS, (0, 0));
-
-/// A record as `syslog(2)` shows it.
-fn line(rec: &log::Record) -> String {
-    let mut s = String::new();
-    let us = rec.ts_ns / 1000;
-    let head = (rec.priority, us / 1_000_000, us % 1_000_000);
-    // Fails only without memory, and then the line is short.
-    let _ = rec.text.lines().try_for_each(|l| writeln!(s, "<{}>[{:5}.{:06}] {l}", head.0, head.1, head.2));
-    if s.is_empty() {
-        let _ = writeln!(s, "<{}>[{:5}.{:06}] ", head.0, head.1, head.2);
-    }
-    s
-}
-
-/// Reads on, waiting for at least one byte.
-fn syslog_read(at: usize, len: usize) -> Ret {
-    let mut cursor = CURSOR.lock_interruptible()?;
-    let mut done = 0;
-    while done < len {
-        let rec = match log::read_from(cursor.0) {
-            Some(rec) => rec,
-            None if done > 0 => break,
-            None => log::WAITERS.wait_interruptible(|| log::read_from(cursor.0))?,
-        };
-        if rec.seq != cursor.0 {
-            // Records in between were overwritten.
-            *cursor = (rec.seq, 0);
-        }
-        let text = line(&rec);
-        let rest = &text.as_bytes()[cursor.1.min(text.len())..];
-        let n = rest.len().min(len - done);
-        user::copy_to_user(at + done, &rest[..n])?;
-        done += n;
-        if n == rest.len() {
-            *cursor = (rec.seq + 1, 0);
-        } else {
-            cursor.1 += n;
-        }
-    }
-    Ok(done)
-}
-
-/// The last whole records that fit into `len` bytes.
-fn syslog_all(at: usize, len: usize, clear: bool) -> Ret {
-    let len = len.min(log::buffer_size() * 2);
-    let mut lines: Vec<String> = Vec::new();
-    let (mut total, mut first) = (0, 0);
-    let mut seq = log::cleared_seq().max(log::first_seq());
-    let end = log::next_seq();
-    while seq < end {
-        let Some(rec) = log::read_from(seq) else { break };
-        let l = line(&rec);
-        total += l.len();
-        lines.try_reserve(1)?;
-        lines.push(l);
-        while total > len && first < lines.len() {
-            total -= lines[first].len();
-            first += 1;
-        }
-        seq = rec.seq + 1;
-    }
-    let mut done = 0;
-    for l in &lines[first..] {
-        user::copy_to_user(at + done, l.as_bytes())?;
-        done += l.len();
-    }
-    if clear {
-        log::clear();
-    }
-    Ok(done)
-}
-
-/// The console level that `SYSLOG_ACTION_CONSOLE_OFF` put aside.
-static SAVED_LEVEL: Mutex<Option<u32>> = Mutex::new(&CURSOR_CLASS, None);
-
 /// `SYSLOG_ACTION_*`, by number: see syslog(2).
 pub(crate) fn syslog(r: &mut Regs) -> Ret {
-    use frame::atomic::Ordering::Relaxed;
-    let (action, at, len) = (r.uint::<0>(), r.size::<1>(), r.int::<2>());
-    // Reading everything and asking for the size are free to all (`kernel.dmesg_restrict` 0).
-    let cred = current().cred();
-    if !matches!(action, 3 | 10) && !cred.has_cap(cap::SYSLOG) && !cred.has_cap(cap::SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    if matches!(action, 2..=4) {
-        let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
-        if at == 0 {
-            return Err(Errno::EINVAL);
-        }
-        if !user::range_ok(at, len) {
-            return Err(Errno::EFAULT);
-        }
-        return match action {
-            _ if len == 0 => Ok(0),
-            2 => syslog_read(at, len),
-            _ => syslog_all(at, len, action == 4),
-        };
-    }
-    match action {
-        0 | 1 => {}
-        5 => log::clear(),
-        6 => {
-            let mut saved = SAVED_LEVEL.lock();
-            if saved.is_none() {
-                // Only emergencies reach the console.
-                *saved = Some(log::CONSOLE_LEVEL.swap(1, Relaxed));
-            }
-        }
-        7 => {
-            if let Some(l) = SAVED_LEVEL.lock().take() {
-                log::CONSOLE_LEVEL.store(l, Relaxed);
-            }
-        }
-        8 => {
-            if !(1..=8).contains(&len) {
+    let (what, at, len) = (r.uint::<0>(), r.size::<1>(), r.int::<2>());
+    kmsg::permission(what, &current().cred())?;
+    match what {
+        action::CLOSE | action::OPEN => {}
+        action::READ | action::READ_ALL | action::READ_CLEAR => {
+            let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+            if at == 0 {
                 return Err(Errno::EINVAL);
             }
-            log::CONSOLE_LEVEL.store(len as u32, Relaxed);
-            *SAVED_LEVEL.lock() = None;
-        }
-        9 => {
-            let cursor = *CURSOR.lock();
-            let (mut seq, mut n) = (cursor.0, 0);
-            while let Some(rec) = log::read_from(seq) {
-                n += line(&rec).len();
-                seq = rec.seq + 1;
+            if len == 0 {
+                return Ok(0);
             }
-            return Ok(n.saturating_sub(cursor.1));
+            if !user::range_ok(at, len) {
+                return Err(Errno::EFAULT);
+            }
+            let dst = &mut IoDst::user(at, len);
+            return if what == action::READ {
+                kmsg::read(dst, false)
+            } else {
+                kmsg::read_all(dst, what == action::READ_CLEAR)
+            };
         }
-        10 => return Ok(log::buffer_size()),
+        action::CLEAR => log::clear(),
+        action::CONSOLE_OFF => control::console_off(),
+        action::CONSOLE_ON => control::console_on(),
+        action::CONSOLE_LEVEL => control::set_console_level(len)?,
+        action::SIZE_UNREAD => return Ok(kmsg::unread()),
+        action::SIZE_BUFFER => return Ok(log::buffer_size()),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)
@@ -301,11 +204,5 @@ mod tests {
     #[test]
     fn uname_has_linux_s_size() {
         assert_eq!(size_of::<linux_raw_sys::system::new_utsname>(), 6 * UTS_FIELD);
-    }
-    #[test]
-    fn records_look_like_dmesg() {
-        let rec =
-            log::Record { seq: 1, ts_ns: 1_234_567_890, priority: 6, text: String::from("vfs: up\nand on") };
-        assert_eq!(line(&rec), "<6>[    1.234567] vfs: up\n<6>[    1.234567] and on\n");
     }
 }

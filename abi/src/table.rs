@@ -8,7 +8,7 @@ use frame::user::Regs;
 use linux_raw_sys::general as uapi;
 use process::user_loop::Handler;
 
-use crate::{args::Ret, attrs, files, ids, memory, misc, names, poll, sched, signals, tasks, time};
+use crate::{adjtimex, args::Ret, attrs, files, ids, memory, misc, names, poll, sched, signals, tasks, time};
 
 /// How much of a call there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -246,7 +246,7 @@ rows! {
     156 __NR__sysctl (absent);
     157 __NR_prctl (ids::prctl "the options on names, capabilities, death signals, dumpability, subreapers and timer slack");
     158 __NR_arch_prctl (tasks::arch_prctl "the FS and GS bases only");
-    159 __NR_adjtimex (absent);
+    159 __NR_adjtimex (adjtimex::adjtimex "no change of the clock's rate");
     160 __NR_setrlimit (ids::setrlimit done);
     161 __NR_chroot (names::chroot done);
     162 __NR_sync (names::sync "reaches the root file system; the others live in memory");
@@ -317,7 +317,7 @@ rows! {
     227 __NR_clock_settime (time::clock_settime done);
     228 __NR_clock_gettime (time::clock_gettime done);
     229 __NR_clock_getres (time::clock_getres done);
-    230 __NR_clock_nanosleep (time::clock_nanosleep "no processor-time clocks");
+    230 __NR_clock_nanosleep (time::clock_nanosleep done);
     231 __NR_exit_group (tasks::exit_group done);
     232 __NR_epoll_wait (poll::epoll_wait done);
     233 __NR_epoll_ctl (poll::epoll_ctl done);
@@ -392,7 +392,7 @@ rows! {
     302 __NR_prlimit64 (ids::prlimit64 done);
     303 __NR_name_to_handle_at (absent);
     304 __NR_open_by_handle_at (absent);
-    305 __NR_clock_adjtime (absent);
+    305 __NR_clock_adjtime (adjtimex::clock_adjtime "no change of the clock's rate");
     306 __NR_syncfs (names::syncfs done);
     307 __NR_sendmmsg (absent);
     308 __NR_setns (absent);

@@ -161,12 +161,14 @@ pub(crate) fn nanosleep(r: &mut Regs) -> Ret {
 }
 pub(crate) fn clock_nanosleep(r: &mut Regs) -> Ret {
     let c = clock(r.int::<0>())?;
+    let flags = r.uint::<1>();
     match c {
         Clock::Realtime | Clock::Monotonic => {}
+        // One's own thread uses nothing while it sleeps.
         Clock::Cpu { tid: 0, whole: false } => return Err(Errno::EINVAL),
+        Clock::Cpu { .. } => return sleep_on_cpu_time(r, c, flags & raw::TIMER_ABSTIME != 0),
         _ => return Err(Errno::EOPNOTSUPP),
     }
-    let flags = r.uint::<1>();
     let ns = to_ns(timespec(r.size::<2>())?);
     if flags & raw::TIMER_ABSTIME == 0 {
         return sleep_until(deadline(ns), r.ptr::<3>());
@@ -176,6 +178,29 @@ pub(crate) fn clock_nanosleep(r: &mut Regs) -> Ret {
         _ => sched::time::sleep_until(ns, State::INTERRUPTIBLE),
     };
     slept.map(|()| 0).map_err(|_| Errno::ERESTARTNOHAND)
+}
+
+/// Sleeps until other threads have used the time. It has no interrupt: looks as often as it could be used up, and no more
+/// often than Linux's tick.
+fn sleep_on_cpu_time(r: &Regs, c: Clock, absolute: bool) -> Ret {
+    let ns = to_ns(timespec(r.size::<2>())?);
+    let begin = read(c)?;
+    let end = if absolute { ns } else { begin.saturating_add(ns) };
+    loop {
+        let left = end.saturating_sub(read(c)?);
+        if left == 0 {
+            return Ok(0);
+        }
+        let look = (left / frame::cpu::possible() as u64).max(sched::JIFFY_NS);
+        if sched::time::sleep_until(now_ns().saturating_add(look), State::INTERRUPTIBLE).is_ok() {
+            continue;
+        }
+        if absolute {
+            return Err(Errno::ERESTARTNOHAND);
+        }
+        put_opt(r.ptr::<3>(), &split_ns(end.saturating_sub(read(c)?)))?;
+        return Err(Errno::EINTR);
+    }
 }
 
 /// A point on a clock in monotonic time, as the clocks stand now.

@@ -85,6 +85,17 @@ static CLASS: LockClass = LockClass::new("device_registry");
 static DEVICES: Mutex<BTreeMap<(DevKind, DevNum), Entry>> = Mutex::new(&CLASS, BTreeMap::new());
 static LISTENER: Once<fn(Event)> = Once::new();
 
+static MAJORS: Mutex<Vec<(DevKind, u32, &'static str)>> = Mutex::new(&CLASS, Vec::new());
+
+/// Says that all of a major number is a driver's, whose devices are opened by other means than this registry.
+pub fn register_major(kind: DevKind, major: u32, name: &'static str) {
+    MAJORS.lock().push((kind, major, name));
+}
+/// Those majors, for `/proc/devices`.
+pub fn majors() -> Vec<(DevKind, u32, &'static str)> {
+    MAJORS.lock().clone()
+}
+
 /// Registers a device. EBUSY if the number is taken.
 pub fn register(dev: Device) -> Result<Arc<Device>> {
     register_at(dev, Place::default(), |_| Ok(()))

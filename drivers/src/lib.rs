@@ -9,6 +9,7 @@ pub mod acpi;
 mod cpu_latency;
 pub mod hw_random;
 pub mod input;
+pub mod kmsg;
 pub mod mem;
 pub mod misc;
 pub mod pci;
@@ -34,6 +35,7 @@ pub fn init() -> Result<()> {
     misc::init()?;
     sysrq::init()?;
     mem::init()?;
+    kmsg::init()?;
     physical::init()?;
     cpu_latency::init()?;
     random::init()?;

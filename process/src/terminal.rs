@@ -147,6 +147,6 @@ impl JobControl for Jobs {
     }
     fn ctx(&self) -> Option<Ctx> {
         let me = try_current()?;
-        Some(me.fs().ctx(&me.cred()))
+        Some(me.try_fs()?.ctx(&me.cred()))
     }
 }

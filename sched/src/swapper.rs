@@ -101,5 +101,6 @@ fn on_timer() {
     let id = cpu::raw_id();
     let begun = frame::time::now_ns();
     timer::interrupt(id, |now| core::tick(id, now));
+    base::log::klog_tick();
     account::irq_took(id, frame::time::now_ns().saturating_sub(begun));
 }

@@ -66,6 +66,10 @@ static JOBS: Once<&'static dyn JobControl> = Once::new();
 pub fn install(j: &'static dyn JobControl) {
     JOBS.call_once(|| j);
 }
+/// The caller's view of the file system, with its credentials; `None` for a kernel thread.
+pub(crate) fn ctx() -> Option<Ctx> {
+    jobs()?.ctx()
+}
 /// The answers; `None` before there are processes.
 pub(super) fn jobs() -> Option<&'static dyn JobControl> {
     JOBS.get().copied()

@@ -13,6 +13,7 @@ use sched::TaskRef;
 use vfs::{FileSystemType, Link, SuperBlock, SuperOps, superblock::MountRequest};
 
 mod interrupts;
+pub mod kmsg;
 mod root;
 pub mod system;
 mod task;

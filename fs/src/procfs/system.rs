@@ -100,23 +100,8 @@ pub(super) fn declare() -> Result<()> {
     )?;
     name_knob("sys/kernel/hostname", UtsName::Host)?;
     name_knob("sys/kernel/domainname", UtsName::Domain)?;
-    t.knob(
-        "sys/kernel/printk",
-        0o644,
-        |o| {
-            let level = base::log::CONSOLE_LEVEL.load(frame::atomic::Ordering::Relaxed);
-            // Console level, default message level, lowest and boot-time console level.
-            Ok(writeln!(o, "{level}\t4\t1\t7")?)
-        },
-        |b| {
-            let first = b.split(|c| c.is_ascii_whitespace()).find(|w| !w.is_empty()).ok_or(Errno::EINVAL)?;
-            let n = tree::parse_int(first)?;
-            base::log::CONSOLE_LEVEL
-                .store(u32::try_from(n).map_err(|_| Errno::EINVAL)?, frame::atomic::Ordering::Relaxed);
-            Ok(())
-        },
-    )?;
-    Ok(())
+    base::log::control::declare()?;
+    super::kmsg::declare()
 }
 
 /// CPUID's words as text: vendor and brand.
@@ -166,17 +151,15 @@ fn cpuinfo(o: &mut tree::Out) -> Result<()> {
 /// Major numbers and the names of their drivers.
 fn devices(o: &mut tree::Out) -> Result<()> {
     use base::device::{DevKind, Device, all};
-    let list = all();
+    let (list, majors) = (all(), base::device::majors());
     let lines = |kind: DevKind, o: &mut tree::Out| -> Result<()> {
-        let mut last = None;
-        for d in list.iter().filter(|d| d.kind == kind) {
-            let name = driver_name(d);
-            if last != Some((d.num.major, name)) {
-                writeln!(o, "{:3} {name}", d.num.major)?;
-                last = Some((d.num.major, name));
-            }
-        }
-        Ok(())
+        let devices = list.iter().filter(|d| d.kind == kind).map(|d| (d.num.major, driver_name(d)));
+        let whole = majors.iter().filter(|m| m.0 == kind).map(|m| (m.1, m.2));
+        let mut all: alloc::vec::Vec<(u32, &str)> = devices.chain(whole).collect();
+        // Names of one major stay in the order of its minors.
+        all.sort_by_key(|d| d.0);
+        all.dedup();
+        all.iter().try_for_each(|(major, name)| Ok(writeln!(o, "{major:3} {name}")?))
     };
     fn driver_name(d: &Arc<Device>) -> &str {
         // Linux's names for the majors of `Documentation/admin-guide/devices.txt`.

@@ -99,8 +99,8 @@ fn erasing_stops_at_a_finished_line() {
 fn signals_flush_and_are_echoed() {
     let mut r = Rig::new();
     r.type_(b"half\x03");
-    assert_eq!(r.events, [Event::Signal(Signal::Interrupt)]);
-    assert_eq!(r.echoed(), "half^C");
+    assert_eq!(r.events, [Event::FlushOutput, Event::Signal(Signal::Interrupt)]);
+    assert_eq!(r.echoed(), "^C", "echo that was not sent yet is thrown away too");
     r.type_(b"ok\n");
     assert_eq!(r.read(100), "ok\n");
     r.t.set_l(flag::ISIG, false);
@@ -162,10 +162,76 @@ fn flow_control_stops_and_starts() {
 fn output_processing() {
     let mut r = Rig::new();
     let mut out = Vec::new();
-    r.d.output(&r.t, b"a\nb\tc", &mut out);
+    r.d.output(&r.t, b"a\nb\tc", usize::MAX, &mut out);
     assert_eq!(out, b"a\r\nb\tc");
     out.clear();
     r.t.set_o(flag::XTABS, true);
-    r.d.output(&r.t, b"\ta", &mut out);
+    assert_eq!(r.d.output(&r.t, b"\ta", 6, &mut out), 0, "a tab is never divided");
+    r.d.output(&r.t, b"\ta", usize::MAX, &mut out);
     assert_eq!(out, b"       a", "column 9 needs seven spaces");
+}
+
+#[test]
+fn room_ends_where_a_reader_must_come() {
+    let mut r = Rig::new();
+    r.t.make_raw();
+    r.type_(&[b'x'; BUFFER - 1]);
+    assert_eq!(r.d.room(&r.t), 0);
+    r.read(100);
+    assert_eq!(r.d.room(&r.t), 100);
+    // A line that nobody can read yet may always end; one behind a whole line waits for the reader.
+    let mut r = Rig::new();
+    r.type_(&[b'x'; BUFFER + 5]);
+    assert_eq!(r.d.room(&r.t), 1);
+    let mut r = Rig::new();
+    r.type_(b"line\n");
+    r.type_(&[b'x'; BUFFER - 6]);
+    assert_eq!(r.d.room(&r.t), 0);
+}
+
+#[test]
+fn parmrk_doubles_and_external_processing_passes_everything() {
+    let mut r = Rig::new();
+    r.t.set_i(flag::PARMRK, true);
+    r.type_(b"\xff\n");
+    let mut b = [0; 9];
+    assert_eq!(r.d.read(&r.t, &mut b), 3);
+    assert_eq!(&b[..3], b"\xff\xff\n");
+    let mut r = Rig::new();
+    r.t.set_l(flag::EXTPROC, true);
+    r.type_(b"a\x03\x7f");
+    assert_eq!(r.read(9), "a\x03\x7f");
+    assert_eq!(r.echoed(), "");
+}
+
+#[test]
+fn entering_canonical_mode_makes_one_line_of_what_is_there() {
+    let mut r = Rig::new();
+    r.t.make_raw();
+    r.type_(b"ab\ncd");
+    let old = r.t.clone();
+    r.t.set_l(flag::ICANON, true);
+    r.d.settings_changed(&old, &r.t);
+    assert_eq!(r.read(100), "ab\ncd");
+}
+
+#[test]
+fn stopping_by_hand_outlasts_xon() {
+    let mut r = Rig::new();
+    r.d.set_held(true);
+    r.type_(b"\x11");
+    assert!(r.d.is_stopped() && r.events.is_empty());
+    r.d.set_held(false);
+    assert!(!r.d.is_stopped());
+}
+
+#[test]
+fn reprint_and_printed_erase() {
+    let mut r = Rig::new();
+    r.type_(b"ab\x12");
+    assert_eq!(r.echoed(), "ab^R\r\nab");
+    let mut r = Rig::new();
+    r.t.set_l(flag::ECHOPRT, true);
+    r.type_(b"ab\x7f\x7fc");
+    assert_eq!(r.echoed(), "ab\\ba/c");
 }

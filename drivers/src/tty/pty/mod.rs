@@ -43,7 +43,8 @@ mod tests;
 use master::Master;
 use slave::{Pair, SlaveDriver};
 
-/// Major number of the slaves.
+/// Major numbers of the masters, which nothing opens by number, and of the slaves.
+const MASTER_MAJOR: u32 = 128;
 pub const SLAVE_MAJOR: u32 = 136;
 /// More pseudo-terminals than this cannot be numbered.
 pub const MAX_NUMBERS: u32 = 1 << 20;
@@ -141,5 +142,7 @@ pub fn init() -> Result<()> {
         class: Some("tty"),
         ops: DeviceNode::new(Ptmx),
     })?;
+    device::register_major(DevKind::Char, MASTER_MAJOR, "ptm");
+    device::register_major(DevKind::Char, SLAVE_MAJOR, "pts");
     Ok(())
 }

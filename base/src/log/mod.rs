@@ -2,18 +2,27 @@
 //!
 //! `pr_info!` and its kin may be called from any context but an NMI: a record is formatted into a stack buffer and
 //! copied into the ring under an interrupt-safe lock. Levels at or below the console level also go to the console, by
-//! way of `frame::console`. Readers that wait are woken by `klog_tick` in a context where waking is
-//! allowed, so that the log may be written with run-queue locks held.
+//! way of `frame::console`.
 //!
-//! Formats are Linux's: `Documentation/ABI/testing/dev-kmsg`, `syslog(2)`.
+//! # Waking readers
+//! The log may be written with run-queue locks held, where waking is not allowed. So a writer that finds readers waiting sets
+//! this processor's timer to "now" and no more: the interrupt comes as soon as interrupts are on again, which is after such
+//! locks are let go, and calls [`klog_tick`], which wakes. Reader and writer meet at the ring's lock: either the reader sees
+//! the record, or the writer sees the reader.
+//!
+//! Formats are Linux's: `Documentation/ABI/testing/dev-kmsg`, `syslog(2)`. What can be set stands in [`control`].
 
 use alloc::{collections::VecDeque, string::String};
 use core::fmt::{self, Write};
 
 use frame::{
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
     sync::{LockClass, SpinLockIrq, WaitQueue},
 };
+
+pub mod control;
+
+pub use control::{CONSOLE_LEVEL, init};
 
 /// Severity, as in `syslog(3)`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,8 +48,10 @@ pub struct Record {
     pub text: String,
 }
 
-/// Longest text of one record, in bytes: Linux's `LOG_LINE_MAX` less its prefix. Longer messages are cut.
-pub const MAX_TEXT: usize = 976;
+/// Longest text of one record, in bytes: Linux's `PRINTKRB_RECORD_MAX`. Longer messages are cut.
+pub const MAX_TEXT: usize = 1024;
+/// Room for a line of the console: a text and its time stamp.
+const MAX_LINE: usize = MAX_TEXT + 32;
 /// Bytes of text that the ring keeps: Linux's default `CONFIG_LOG_BUF_SHIFT=17`.
 const RING_BYTES: usize = 128 * 1024;
 /// What a record costs beside its text, so that many empty ones are bounded too.
@@ -59,32 +70,19 @@ static RING: SpinLockIrq<Ring> =
 /// Who waits for new records.
 pub static WAITERS: WaitQueue = WaitQueue::new();
 static NEWS: AtomicBool = AtomicBool::new(false);
-/// Messages with a level below this go to the console. Linux's default 7; `quiet` makes it 4, `loglevel=` anything.
-pub static CONSOLE_LEVEL: AtomicU32 = AtomicU32::new(7);
-
-/// Reads the boot parameters that concern the log: `quiet`, `debug`, `loglevel=N`.
-pub fn init() {
-    let mut level = 7;
-    if crate::params::flag("quiet") {
-        level = 4;
-    }
-    if crate::params::flag("debug") {
-        level = 10;
-    }
-    if let Some(n) = crate::params::get("loglevel").and_then(|v| v.parse().ok()) {
-        level = n;
-    }
-    CONSOLE_LEVEL.store(level, Ordering::Relaxed);
-}
-
 /// A fixed buffer that cuts what does not fit.
-struct Line {
-    buf: [u8; MAX_TEXT],
+struct Line<const N: usize> {
+    buf: [u8; N],
     len: usize,
 }
-impl Write for Line {
+impl<const N: usize> Line<N> {
+    fn new() -> Self {
+        Line { buf: [0; N], len: 0 }
+    }
+}
+impl<const N: usize> Write for Line<N> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        let room = MAX_TEXT - self.len;
+        let room = N - self.len;
         let mut n = s.len().min(room);
         while !s.is_char_boundary(n) {
             n -= 1;
@@ -97,7 +95,7 @@ impl Write for Line {
 
 /// Appends a record (the macros call this).
 pub fn print(level: Level, args: fmt::Arguments<'_>) {
-    let mut line = Line { buf: [0; MAX_TEXT], len: 0 };
+    let mut line = Line::<MAX_TEXT>::new();
     let _ = line.write_fmt(args);
     let text = core::str::from_utf8(&line.buf[..line.len]).unwrap_or("?");
     for t in text.trim_end_matches('\n').split('\n') {
@@ -105,17 +103,17 @@ pub fn print(level: Level, args: fmt::Arguments<'_>) {
     }
 }
 
-/// Appends what user space wrote to `/dev/kmsg`: an optional `<N>` prefix, facility 1 unless it names another.
+/// Appends what user space wrote to `/dev/kmsg`: an optional `<N>` prefix, facility 1 (user) unless it names another.
 pub fn write_user(bytes: &[u8]) {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]);
-    let (mut prio, mut rest) = (1 << 3 | Level::Warn as u32, &*text);
+    let (mut prio, mut rest) = (1 << 3 | control::default_level(), &*text);
     if let Some((n, r)) = text.strip_prefix('<').and_then(|t| t.split_once('>'))
         && let Ok(n) = n.parse::<u32>()
     {
         let facility = if n >> 3 == 0 { 1 } else { n >> 3 };
         (prio, rest) = (facility << 3 | n & 7, r);
     }
-    append(prio, rest.trim_end_matches('\n'));
+    append(prio, rest.strip_suffix('\n').unwrap_or(rest));
 }
 
 fn append(priority: u32, text: &str) {
@@ -138,20 +136,47 @@ fn append(priority: u32, text: &str) {
             r.bytes -= old.text.len() + RECORD_OVERHEAD;
         }
     }
-    if priority & 7 < CONSOLE_LEVEL.load(Ordering::Relaxed) {
-        to_console(ts_ns, text);
+    if control::goes_to_console(priority & 7) {
+        text.split('\n').for_each(|t| to_console(ts_ns, t));
     }
     NEWS.store(true, Ordering::Release);
+    if !WAITERS.is_empty() {
+        let _irqs = frame::context::IrqGuard::new();
+        frame::time::set_timer(Some(ts_ns));
+    }
 }
 
 fn to_console(ts_ns: u64, text: &str) {
-    let mut line = Line { buf: [0; MAX_TEXT], len: 0 };
-    let _ = writeln!(line, "[{:5}.{:06}] {text}", ts_ns / 1_000_000_000, ts_ns % 1_000_000_000 / 1000);
+    let mut line = Line::<MAX_LINE>::new();
+    let _ = stamp(&mut line, ts_ns);
+    let _ = writeln!(line, "{text}");
     frame::console::write(&line.buf[..line.len]);
 }
 
-/// Wakes those who wait for records, if there are new ones. Each processor calls it before it idles: a record may be written
-/// where waking is not allowed, and whoever writes one comes by there afterwards.
+/// The time stamp before a line, unless `printk.time` is off.
+fn stamp(out: &mut dyn Write, ts_ns: u64) -> fmt::Result {
+    if !control::shows_time() {
+        return Ok(());
+    }
+    let us = ts_ns / 1000;
+    write!(out, "[{:5}.{:06}] ", us / 1_000_000, us % 1_000_000)
+}
+
+impl Record {
+    /// As `syslog(2)` and `/proc/kmsg` show it: each line with priority and time.
+    pub fn syslog_text(&self) -> String {
+        let mut s = String::new();
+        for l in self.text.split('\n') {
+            // Fails only without memory, and then the text is short.
+            let _ = write!(s, "<{}>", self.priority);
+            let _ = stamp(&mut s, self.ts_ns);
+            let _ = writeln!(s, "{l}");
+        }
+        s
+    }
+}
+
+/// Wakes those who wait for records, if there are new ones: from the timer interrupt, and before a processor idles.
 pub fn klog_tick() {
     if NEWS.load(Ordering::Acquire) && NEWS.swap(false, Ordering::AcqRel) {
         WAITERS.wake_all();
@@ -230,6 +255,13 @@ mod tests {
         }
         assert_eq!(want, next_seq());
         // From user space: priority prefix, and a cut at a character's boundary.
+        write_user(b"<13>hello\n");
+        let r = read_from(next_seq() - 1).unwrap();
+        assert_eq!((r.priority, r.text.as_str()), (13, "hello"));
+        write_user(b"<3>two\nlines");
+        let two = read_from(next_seq() - 1).unwrap().syslog_text();
+        assert_eq!(two.lines().count(), 2);
+        assert!(two.lines().all(|l| l.starts_with("<11>[")));
         write_user(b"<13>hello\n");
         let r = read_from(next_seq() - 1).unwrap();
         assert_eq!((r.priority, r.text.as_str()), (13, "hello"));
