@@ -17,10 +17,10 @@ fn boot(program: impl Fn(&Asker<'_>) + Send + 'static) {
     abi::init();
     // What declares knobs may sleep: it belongs into the first task, as in the kernel.
     let before = || {
-        process::init().unwrap();
         sched::start_other_cpus();
         sched::start_daemons().unwrap();
         fs::init().unwrap();
+        process::init().unwrap();
     };
     let asks = move |u: &UserCtx| {
         let page = u.syscall(raw::__NR_mmap as u64, [0, 1 << 16, 3, 0x22, !0, 0]);

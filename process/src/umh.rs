@@ -227,15 +227,12 @@ pub(crate) fn begin(program: Program, wait: Wait, killable: bool) -> Result<Arc<
         return Ok(call);
     }
     let done = || call.done.load(SeqCst).then_some(());
-    // Frozen as it waits: the program may be frozen too, and then nothing can come.
-    sched::freezer::while_frozen_is_fine(|| {
-        if killable {
-            call.changed.wait_killable(done).map_err(|_| Errno::EINTR)
-        } else {
-            call.changed.wait(done);
-            Ok(())
-        }
-    })?;
+    // Freezing begins only when nobody is here: see `disable`.
+    if killable {
+        call.changed.wait_killable(done).map_err(|_| Errno::EINTR)?;
+    } else {
+        call.changed.wait(done);
+    }
     Ok(call)
 }
 
@@ -373,6 +370,14 @@ fn parse_caps(text: &[u8], old: u64) -> Result<u64> {
     Ok(u64::from(words[0]) | u64::from(words[1]) << 32)
 }
 
+/// A uevent's helper: the program gets the subsystem as its argument, and the event as its environment.
+fn run_uevent_helper(path: &[u8], subsystem: &str, env: &[u8]) {
+    const MORE: [&[u8]; 2] = [b"HOME=/", b"PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
+    let env = env.split(|&b| b == 0).filter(|v| !v.is_empty()).chain(MORE);
+    // Nobody hears of an error: the event has happened.
+    let _ = Program::new([path, subsystem.as_bytes()], env).and_then(|p| call(p, Wait::No, false));
+}
+
 /// Makes the queue and declares the files.
 pub(crate) fn init() -> Result<()> {
     let q = Workqueue::new("khelper", Flags::UNBOUND | Flags::MEM_RECLAIM, MAX_ACTIVE)?;
@@ -390,6 +395,7 @@ pub(crate) fn init() -> Result<()> {
         |o| show_caps(&INHERITABLE, o),
         |b| store_caps(&INHERITABLE, b),
     )?;
+    base::uevent::set_helper_runner(run_uevent_helper)?;
     base::daemon::register(&CARD)?;
     tree::sys().file("kernel/nightshift/daemons/khelper/calls", 0o444, |o| {
         Ok(writeln!(o, "{}", CALLS.load(Relaxed))?)

@@ -21,8 +21,7 @@ use crate::{
         self, SigInfo, deliver,
         set::{BUS, FPE, ILL, SEGV, Signo, TRAP},
     },
-    trace,
-    trap_log,
+    trace, trap_log,
 };
 
 /// Serves one system call: takes the arguments from the registers, gives what `rax` is to be, errors as negative numbers.

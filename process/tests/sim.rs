@@ -4,6 +4,7 @@
 
 use base::{Errno, Result};
 use frame::{
+    atomic::{AtomicU64, Ordering::SeqCst},
     sim::{self, UserCtx},
     user::Regs,
 };
@@ -13,8 +14,10 @@ use process::{
     current, exec, exit, futex, pgrp,
     signal::send,
     tree::TREE,
+    umh::{self, Program, Wait},
     user_loop, wait,
 };
+use sched::freezer;
 
 const SEEDS: u64 = 100;
 
@@ -27,6 +30,9 @@ const KILL: u64 = 62;
 const GETPPID: u64 = 110;
 const FUTEX: u64 = 202;
 const EXIT_GROUP: u64 = 231;
+/// Not calls of Linux: a helper (`rdi`: what to wait for), and a suspend that turns back after freezing.
+const HELPER: u64 = 500;
+const FREEZE: u64 = 501;
 
 /// The few calls that the programs here make; results as on Linux.
 fn dispatch(r: &mut Regs) {
@@ -77,9 +83,29 @@ fn call(r: &mut Regs) -> Result<u64> {
             )
             .map(|n| n as u64),
         },
+        HELPER => {
+            let wait = [Wait::No, Wait::Exec, Wait::End][r.rdi as usize % 3];
+            let program = Program::new([&b"/no/such/program"[..]], umh::ENVIRONMENT)?;
+            umh::call(program, wait, r.rsi != 0).map(|n| n as u64)
+        }
+        FREEZE => {
+            umh::disable()?;
+            let r = freezer::freeze_processes();
+            if r.is_ok() {
+                let before = WORK.load(SeqCst);
+                sched::time::sleep_ns(sim::random(1000) * 1000);
+                assert_eq!(WORK.load(SeqCst), before, "a program ran while all were frozen");
+                freezer::thaw_processes();
+            }
+            umh::enable();
+            r.map(|()| 0)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }
+
+/// What the programs have done.
+static WORK: AtomicU64 = AtomicU64::new(0);
 
 fn boot(program: impl Fn(&UserCtx) + Send + 'static) {
     mm::init();
@@ -91,10 +117,10 @@ fn boot(program: impl Fn(&UserCtx) + Send + 'static) {
     user_loop::install_calls(&CALLS);
     // What declares knobs may sleep: it belongs into the first task, as in the kernel.
     let before = || {
-        process::init().unwrap();
         sched::start_other_cpus();
         sched::start_daemons().unwrap();
         fs::init().unwrap();
+        process::init().unwrap();
     };
     let regs = move || Regs { rip: sim::user_program("init", program), ..Regs::default() };
     let init = process::init::start_simulated(Box::new(before), regs).unwrap();
@@ -214,6 +240,75 @@ fn a_killed_process_takes_all_its_threads_along() {
             // Init itself is deaf to what it has no handler for.
             assert_eq!(u.syscall(KILL, [1, 9, 0, 0, 0, 0]), 0);
             assert_eq!(u.syscall(GETPID, [0; 6]), 1);
+            frame::boot::power_off()
+        })
+    });
+}
+
+/// Helpers that cannot start are told of, whoever calls at the same time, and leave nothing behind.
+#[test]
+fn helpers_end_without_a_trace() {
+    sim::campaign("umh", SEEDS, |_| {
+        boot(|u| {
+            for _ in 0..1 + sim::random(3) {
+                u.fork(CLONE, [SIGCHLD, 0, 0, 0, 0, 0], |u| {
+                    for _ in 0..1 + sim::random(3) {
+                        let wait = sim::random(3);
+                        let r = u.syscall(HELPER, [wait, sim::random(2), 0, 0, 0, 0]) as i64;
+                        assert!(r == -2 || wait == 0 && r == 0, "{wait}: {r}");
+                    }
+                    u.syscall(EXIT_GROUP, [0; 6]);
+                });
+            }
+            while !is_err(u.syscall(WAIT4, [-1i64 as u64, 0, 0, 0, 0, 0])) {}
+            // The last of those that nobody waited for.
+            let mut tries = 0;
+            while TREE.lock().len() > 1 {
+                u.compute(1000);
+                tries += 1;
+                assert!(tries < 10_000, "a helper stayed behind");
+            }
+            frame::boot::power_off()
+        })
+    });
+}
+
+/// Programs that compute, sleep on futexes, fork and wait stand still while frozen, and go on as if nothing had been.
+#[test]
+fn programs_do_not_notice_a_freeze() {
+    sim::campaign("freeze", SEEDS, |_| {
+        boot(|u| {
+            let page = u.syscall(MMAP, [1, 4096, 0, 0, 0, 0]);
+            let n = 1 + sim::random(3);
+            for _ in 0..n {
+                u.fork(CLONE, [SIGCHLD, 0, 0, 0, 0, 0], move |u| {
+                    for _ in 0..1 + sim::random(5) {
+                        WORK.fetch_add(1, SeqCst);
+                        take(u, page);
+                        let child = u.fork(CLONE, [SIGCHLD, 0, 0, 0, 0, 0], |u| {
+                            WORK.fetch_add(1, SeqCst);
+                            u.syscall(EXIT_GROUP, [7, 0, 0, 0, 0, 0]);
+                        });
+                        assert_eq!(u.syscall(WAIT4, [child, 0, 0, 0, 0, 0]), child | 7 << 40);
+                    }
+                    u.syscall(EXIT_GROUP, [0; 6]);
+                });
+            }
+            for _ in 0..1 + sim::random(3) {
+                for _ in 0..sim::random(4) {
+                    u.fetch_add_u32(page, 1);
+                    u.syscall(FUTEX, [page, 1, 1, 0, 0, 0]);
+                }
+                assert_eq!(u.syscall(FREEZE, [0; 6]), 0);
+                u.compute(sim::random(200) as u32);
+            }
+            for _ in 0..n * 5 {
+                u.fetch_add_u32(page, 1);
+                u.syscall(FUTEX, [page, 1, 1, 0, 0, 0]);
+            }
+            for _ in 0..n {
+                assert!(!is_err(u.syscall(WAIT4, [-1i64 as u64, 0, 0, 0, 0, 0])));
+            }
             frame::boot::power_off()
         })
     });

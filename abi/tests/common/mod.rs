@@ -15,10 +15,10 @@ pub fn boot(before: impl FnOnce() + Send + 'static, program: impl Fn(&Asker<'_>)
     abi::init();
     // What declares knobs may sleep: it belongs into the first task, as in the kernel.
     let before = || {
-        process::init().unwrap();
         sched::start_other_cpus();
         sched::start_daemons().unwrap();
         fs::init().unwrap();
+        process::init().unwrap();
         before();
     };
     let asks = move |u: &UserCtx| {

@@ -118,6 +118,8 @@ impl Rtc {
             let kinds = s.chip.take_events();
             if kinds & cmos::ALARM != 0 {
                 s.alarm_came();
+                // An alarm is what a suspended machine is to be woken by.
+                sched::wakeup::event();
             }
             if kinds != 0 {
                 s.events.add(kinds);
