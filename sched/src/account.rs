@@ -109,12 +109,14 @@ pub(crate) fn set_resting(t: &Thread, on: bool) {
 
 /// A processor that ends, or begins again, in its idle task: its idle time stands still in between.
 pub(crate) fn pause_idle(id: CpuId, idle: &Thread) {
+    let _off = frame::context::IrqGuard::new();
     let c = cpu(id);
     let _q = c.rq.lock();
     switch(c, id, idle, idle, frame::time::now_ns());
     idle.runs_on.store(0, Ordering::Relaxed);
 }
 pub(crate) fn resume_idle(id: CpuId, idle: &Thread) {
+    let _off = frame::context::IrqGuard::new();
     let c = cpu(id);
     let _q = c.rq.lock();
     c.times.user_at_switch.store(frame::user::time_ns(id), Ordering::Relaxed);

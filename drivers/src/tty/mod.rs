@@ -150,6 +150,8 @@ pub struct Tty {
     input: Mutex<()>,
     /// Passes on what arrived: `flush_to_ldisc`.
     flush: Arc<Work>,
+    /// Listens to the driver's arrival queue, which lets go of entries that nobody else keeps.
+    arrived: Once<Arc<WaitEntry>>,
     readers: PollQueue,
 }
 
@@ -190,6 +192,7 @@ impl Tty {
             write_lock: Mutex::new(&WRITE, ()),
             input: Mutex::new(&INPUT, ()),
             flush,
+            arrived: Once::new(),
             readers,
         })
         .ok_or(base::Errno::ENOMEM)?;
@@ -213,6 +216,7 @@ impl Tty {
             workqueue::events_unbound().queue(&work);
         }));
         tty.driver.arrival_queue().add(&arrived);
+        tty.arrived.call_once(|| arrived);
         // What came before.
         tty.schedule_flush();
         Ok(tty)
