@@ -23,6 +23,13 @@ fn wait_ns(ns: u64) {
     }
 }
 
+/// Until every processor runs.
+fn wait_for_processors() {
+    while (cpu::online().count() as usize) < cpu::possible() {
+        wait_ns(1000);
+    }
+}
+
 /// Two drivers share a line; each is asked, and one that left is not.
 #[test]
 fn a_line_is_shared() {
@@ -91,10 +98,7 @@ fn a_message_moves_without_loss() {
     sim::campaign_with("irq_move", 1000, config, |_| {
         boot(|| {
             let all = CpuMask(7);
-            let end = time::now_ns() + 200_000;
-            while cpu::online() != all && time::now_ns() < end {
-                wait_ns(1000);
-            }
+            wait_for_processors();
             let told = (*TOLD).clone();
             let irq = irq::request_message("PCI-MSIX-test", 0, "test", all, told, || {
                 ASKED.store(false, SeqCst);
@@ -144,7 +148,7 @@ fn a_message_moves_without_loss() {
 fn messages_spread() {
     sim::campaign("irq_spread", 20, |_| {
         boot(|| {
-            wait_ns(200_000);
+            wait_for_processors();
             let ask = || {
                 let t: Arc<dyn MessageSource> = Arc::new(Told(AtomicU64::new(0)));
                 irq::request_message("chip", 0, "m", CpuMask::ALL, t, || Handled::Yes).unwrap()

@@ -91,7 +91,7 @@ fn byte(i: usize) -> u8 {
 fn write_all(f: &File, total: usize) -> usize {
     let mut sent = 0;
     while sent < total {
-        let n = (sim::random(3000) as usize + 1).min(total - sent);
+        let n = (sim::random(6000) as usize + 1).min(total - sent);
         let chunk: Vec<u8> = (sent..sent + n).map(byte).collect();
         match f.write(&mut IoSrc::kernel(&chunk)) {
             Ok(n) => sent += n,
@@ -222,7 +222,8 @@ fn connections() {
                         Ok(0) | Err(Errno::ECONNRESET) => {}
                         r => panic!("read: {r:?}"),
                     },
-                    r => assert_eq!(r, Err(Errno::EPIPE)),
+                    // The reset is told to whoever asks first, a write that has begun included.
+                    r => assert!(matches!(r, Err(Errno::EPIPE | Errno::ECONNRESET)), "write: {r:?}"),
                 }
             })
         })

@@ -149,7 +149,7 @@ pub fn set(which: u32, value_ns: u64, interval_ns: u64) -> Result<(u64, u64)> {
     let split = |ns: u64| ((ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64);
     base::trace!(crate::trace::itimer_state {
         which: which as i32,
-        expires: expires,
+        expires,
         value_sec: split(value_ns).0,
         value_nsec: split(value_ns).1,
         interval_sec: split(interval_ns).0,

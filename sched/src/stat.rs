@@ -1,4 +1,4 @@
-//! The scheduler's counters, and the files that show them: `/proc/stat`, `loadavg`, `uptime`, `softirqs`,
+//! The scheduler's counters, and the files that show them: `/proc/stat`, `loadavg`, `uptime`,
 //! `sys/kernel/pid_max`.
 
 use base::{Errno, Result, tree};
@@ -115,29 +115,12 @@ fn show_uptime(out: &mut tree::Out) -> Result<()> {
     Ok(writeln!(out, "{}.{:02} {}.{:02}", up / 100, up % 100, idle / 100, idle % 100)?)
 }
 
-fn show_softirqs(out: &mut tree::Out) -> Result<()> {
-    write!(out, "                    ")?;
-    for c in possible_cpus() {
-        write!(out, "CPU{:<8}", c.get())?;
-    }
-    writeln!(out)?;
-    for (v, name) in softirq::NAMES.iter().enumerate() {
-        write!(out, "{name:>12}:")?;
-        for c in possible_cpus() {
-            write!(out, " {:>10}", softirq::count(c, v))?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
-}
-
 /// Registers the files.
 pub(crate) fn init() -> Result<()> {
     let p = tree::proc();
     p.file("stat", 0o444, show_stat)?;
     p.file("loadavg", 0o444, show_loadavg)?;
     p.file("uptime", 0o444, show_uptime)?;
-    p.file("softirqs", 0o444, show_softirqs)?;
     p.knob(
         "sys/kernel/pid_max",
         0o644,

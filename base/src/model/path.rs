@@ -2,15 +2,12 @@
 
 use alloc::string::String;
 
-/// The text of a link at `link` to `target`, both relative to the root: up to the folder they share, and down.
+/// The text of a link at `link` to `target`, both relative to the root: up to the folder that holds both, and down. The target's own
+/// name always stands in it, also where the link is below the target.
 pub fn relative(link: &str, target: &str) -> String {
-    let (mut l, mut t) = (link.split('/').peekable(), target.split('/').peekable());
-    while let (Some(a), Some(b)) = (l.peek(), t.peek()) {
-        if a != b {
-            break;
-        }
-        (l.next(), t.next());
-    }
+    let holder = target.rsplit_once('/').map_or("", |t| t.0);
+    let shared = link.split('/').zip(holder.split('/')).take_while(|(a, b)| a == b).count();
+    let (l, t) = (link.split('/').skip(shared), target.split('/').skip(shared));
     // The last part of `link` is the link itself.
     let mut out: String = l.skip(1).map(|_| "../").collect();
     for (i, part) in t.enumerate() {

@@ -77,17 +77,20 @@ impl UnixSock {
     pub(super) fn deliver(&self, sender: &UnixSock, m: Msg) -> Result<()> {
         let truesize = m.truesize as usize;
         sender.wmem.fetch_add(truesize, SeqCst);
-        let pushed = {
+        let refused = {
             let mut rx = self.rx.lock();
             // Whoever releases says so before it empties the queue.
             if self.is_dead() || self.is_shut(shut::RECV) {
-                Err((Errno::EPIPE, m))
+                Some((Errno::EPIPE, m))
+            } else if let Err(e) = rx.make_room() {
+                Some((e, m))
             } else {
-                rx.push(m).map(|n| self.queued.store(n, SeqCst))
+                self.queued.store(rx.push(m), SeqCst);
+                None
             }
         };
-        // A message that was refused is dropped here, without the lock.
-        if let Err((e, _refused)) = pushed {
+        // A message that was refused is dropped here, without the lock, for its descriptors may be the last.
+        if let Some((e, _m)) = refused {
             sender.uncharge(truesize);
             return Err(e);
         }

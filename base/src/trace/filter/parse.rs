@@ -111,11 +111,8 @@ impl Parser<'_> {
         let mut open = Vec::new();
         for (i, &c) in self.text.iter().enumerate() {
             match (quote, c) {
-                (Some((q, _)), _) => {
-                    if c == q {
-                        quote = None;
-                    }
-                }
+                (Some((q, _)), _) if c == q => quote = None,
+                (Some(_), _) => {}
                 (None, b'\'' | b'"') => quote = Some((c, i)),
                 (None, b'(') => push(&mut open, i)?,
                 (None, b')') if open.pop().is_none() => return fail(TOO_MANY_CLOSE, i),
