@@ -87,7 +87,7 @@ fn user_task(w: &World, f: Fault) {
             2 => {
                 // As a parent waits for its `vfork` child.
                 while_frozen_is_fine(|| {
-                    time::sleep_ns(20 * US);
+                    time::sleep_ns(sim::random(3000) * US);
                     if f == Fault::WorkUncounted {
                         w.done.fetch_add(1, SeqCst);
                     }
