@@ -118,7 +118,7 @@ impl Cmos {
 
     /// The date. EIO if the chip does not stop updating or says nonsense.
     pub(super) fn date(&self) -> Result<Date> {
-        let end = frame::time::now_ns() + PATIENCE_NS;
+        let end = frame::time::boot_ns() + PATIENCE_NS;
         let read = || {
             [reg::SECONDS, reg::MINUTES, reg::HOURS, reg::DAY, reg::MONTH, reg::YEAR, reg::CENTURY]
                 .map(|r| self.read(r))
@@ -131,7 +131,7 @@ impl Cmos {
                     break a;
                 }
             }
-            if frame::time::now_ns() > end {
+            if frame::time::boot_ns() > end {
                 return Err(Errno::EIO);
             }
         };

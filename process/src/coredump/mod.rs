@@ -126,10 +126,7 @@ pub(crate) fn dump(me: &Me, task: &Current, regs: &Regs, info: &SigInfo) {
         };
         sched::freezer::while_frozen_is_fine(|| p.thread_gone.wait(others_stand));
         *me.parked.lock() = frame::heap::try_box(Parked::of(task, regs));
-        match write(me, dumpable, info) {
-            Ok(done) => done,
-            Err(_) => false,
-        }
+        write(me, dumpable, info).unwrap_or_default()
     };
     {
         let mut s = p.sig.lock();
