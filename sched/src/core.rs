@@ -259,7 +259,8 @@ impl Scheduler for Sched {
         // Whose time runs.
         let mut from = t;
         let mut dead = None;
-        if !rt_waiting().without(id).is_empty() && !(what == Prev::Runnable && t.policy().is_rt()) {
+        let goes_on_urgently = what == Prev::Runnable && t.policy().is_rt();
+        if !rt_waiting().without(id).is_empty() && !goes_on_urgently {
             balance::pull_rt(id, now);
         }
         let mut q = c.rq.lock();

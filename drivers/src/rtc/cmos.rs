@@ -64,7 +64,7 @@ impl Format {
     }
     fn encode(self, v: u32) -> u8 {
         let v = v as u8;
-        if self.binary { v } else { v / 10 << 4 | v % 10 }
+        if self.binary { v } else { ((v / 10) << 4) | (v % 10) }
     }
     fn decode_hour(self, v: u8) -> u32 {
         if self.hours_24 {

@@ -8,7 +8,11 @@ use vfs::PollQueue;
 
 use super::{
     settings::{Arrival, BASE_BAUD, Delivery, Settings},
-    uart::*,
+    uart::{
+        FIFO, IER_LINE, IER_MODEM, IER_RX, IER_TX, LSR_BREAK, LSR_DATA, LSR_ERRORS, LSR_FRAME, LSR_OVERRUN,
+        LSR_PARITY, LSR_TX_ROOM, MCR_DTR, MCR_LOOP, MCR_OUT1, MCR_OUT2, MCR_RTS, MSR_CTS, MSR_DCD, MSR_DSR,
+        MSR_RI, Uart,
+    },
 };
 use crate::tty::{
     TtyDriver,
@@ -272,7 +276,8 @@ impl Inner {
     }
 
     fn may_send(&self) -> bool {
-        !self.held && !(self.settings.hardware_flow && self.msr & MSR_CTS == 0)
+        let stopped_by_line = self.settings.hardware_flow && self.msr & MSR_CTS == 0;
+        !self.held && !stopped_by_line
     }
     /// Moves bytes to the transmitter while it takes them. True if the ring is half empty now.
     fn fill(&mut self) -> bool {

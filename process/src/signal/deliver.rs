@@ -106,8 +106,8 @@ fn next(me: &Me, task: &Current) -> Next {
         sig: sig as i32,
         errno: info.errno,
         code: info.code,
-        sa_handler: action.handler as u64,
-        sa_flags: action.flags as u64,
+        sa_handler: action.handler,
+        sa_flags: action.flags,
     });
     if action.handler == SIG_IGN {
         return Next::Ignored(info);

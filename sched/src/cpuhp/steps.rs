@@ -11,7 +11,11 @@ use crate::{core, migration, place, smpboot, softirq, swapper, time, timer, work
 
 /// Fills the table with the states that are always there.
 pub(super) fn fill() {
-    use state::*;
+    use state::{
+        AP_ACTIVE, AP_ACTIVE_WAIT, AP_HRTIMERS_DYING, AP_OFFLINE, AP_ONLINE, AP_SCHED_STARTING,
+        AP_SMPBOOT_THREADS, AP_WORKQUEUE_ONLINE, BRINGUP_CPU, OFFLINE, ONLINE, SLUB_DEAD, SOFTIRQ_DEAD,
+        TEARDOWN_CPU, THREADS_PREPARE, TIMERS_PREPARE, set,
+    };
     let none = None;
     set(OFFLINE, "offline", none, none);
     set(THREADS_PREPARE, "threads:prepare", Some(make_threads), none);
