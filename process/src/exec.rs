@@ -182,7 +182,7 @@ fn build_stack(
     c: &Cred,
     secure: bool,
 ) -> Result<Built> {
-    let fpu = current().task().snapshot_fpu().and_then(|f| f.image()).map_or(512, |i| i.len());
+    let fpu = frame::task::fpu_frame_len();
     let aux = [
         (33, l.vdso),
         (51, context::min_stack(fpu)),

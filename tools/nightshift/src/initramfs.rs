@@ -37,6 +37,15 @@ pub fn token() -> String {
     format!("nightshift-{}-{t:x}", std::process::id())
 }
 
+/// What each `/init` begins with.
+const COMMON: &str = include_str!("guest/init-common.sh");
+
+/// The `/init` that runs one command line and reports its status after `token`.
+fn run_script(command: &str, token: &str) -> String {
+    let own = include_str!("guest/init-program.sh").replace("@PROGRAM@", command).replace("@TOKEN@", token);
+    COMMON.to_string() + &own
+}
+
 /// Packs into a temporary file, gzip-compressed.
 pub fn pack(contents: Contents<'_>) -> Result<tempfile::NamedTempFile> {
     let mut e = BTreeMap::new();
@@ -57,19 +66,15 @@ pub fn pack(contents: Contents<'_>) -> Result<tempfile::NamedTempFile> {
     e.insert("etc/group".into(), Entry::File(0o644, b"root:x:0:\n".to_vec()));
     e.insert("etc/profile".into(), Entry::File(0o644, include_bytes!("guest/profile").to_vec()));
     let init = match contents {
-        Contents::Shell => include_str!("guest/init-shell.sh").to_string(),
+        Contents::Shell => COMMON.to_string() + include_str!("guest/init-shell.sh"),
         Contents::Program { argv, token } => {
             let argv = with_program(&mut e, argv)?;
             let words: Vec<String> = argv.iter().map(|a| quote(a)).collect();
-            include_str!("guest/init-program.sh")
-                .replace("@PROGRAM@", &words.join(" "))
-                .replace("@TOKEN@", token)
+            run_script(&words.join(" "), token)
         }
         Contents::Script { text, token } => {
             e.insert("experiment.sh".into(), Entry::File(0o644, text.into()));
-            include_str!("guest/init-program.sh")
-                .replace("@PROGRAM@", "sh /experiment.sh")
-                .replace("@TOKEN@", token)
+            run_script("sh /experiment.sh", token)
         }
     };
     e.insert("init".into(), Entry::File(0o755, init.into_bytes()));

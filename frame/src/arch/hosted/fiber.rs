@@ -137,6 +137,7 @@ core::arch::global_asm!(
     "ret",
 );
 
+// SAFETY: the declarations match the labels of this file's assembly, which follow the C calling convention.
 unsafe extern "C" {
     fn __nightshift_hosted_switch(prev: *mut Context, next: *const Context);
 }

@@ -89,6 +89,7 @@ fn tsc_hz(max: u32, hypervisor: bool) -> Option<u64> {
     None
 }
 
+// SAFETY: the declarations match the labels of the assembly that defines them.
 unsafe extern "C" {
     fn syscall_entry();
     fn syscall_compat_entry();

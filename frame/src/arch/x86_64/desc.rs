@@ -116,6 +116,7 @@ struct Idt([[u64; 2]; 256]);
 static mut IDT: Idt = Idt([[0; 2]; 256]);
 static IDT_READY: AtomicBool = AtomicBool::new(false);
 
+// SAFETY: the declarations match the labels of the assembly that defines them.
 unsafe extern "C" {
     static trap_stubs: [[u8; 16]; 256];
 }

@@ -42,6 +42,7 @@ const GLOBAL: u64 = 1 << 8;
 pub(super) const NX: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+// SAFETY: the names are defined by the linker script; only their addresses are used.
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;

@@ -93,6 +93,7 @@ unsafe extern "Rust" {
 }
 
 /// Where `boot.s` enters Rust: long mode, the boot tables, the boot stack, interrupts off.
+// SAFETY: the name is the entry code's alone, and is defined once.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rust_start(start_info: u64) -> ! {
     let cpu = BOOT_CPU.0.get();

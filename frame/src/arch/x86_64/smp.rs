@@ -21,6 +21,7 @@ const STARTUP: u32 = 0x4600 | (TRAMPOLINE >> 12) as u32;
 /// A virtual processor is a thread of the host, which may schedule it late: only after this long is it given up.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
+// SAFETY: the declarations match the labels of the start-up code.
 unsafe extern "C" {
     static trampoline_start: u8;
     static trampoline_end: u8;
@@ -192,6 +193,7 @@ pub fn die(dead: impl FnOnce()) -> ! {
 }
 
 /// Where another processor enters Rust, on its own stack and the final tables.
+// SAFETY: the name is the start-up code's alone, and is defined once.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ap_start(block: *mut PerCpu) -> ! {
     // SAFETY: the block was made for this processor by `new_processor`, and nobody else uses it while the processor starts.

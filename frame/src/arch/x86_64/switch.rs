@@ -35,6 +35,7 @@ impl Context {
     }
 }
 
+// SAFETY: the declarations match the labels of the assembly that defines them.
 unsafe extern "C" {
     fn switch_stacks(prev: *mut Context, next: *const Context);
 }

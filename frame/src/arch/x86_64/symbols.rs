@@ -20,6 +20,7 @@ use super::memory::KERNEL_BASE;
 struct Table([u8; 16]);
 
 #[used]
+// SAFETY: the section holds this static alone; the host program fills it in the finished image.
 #[unsafe(link_section = ".ksyms")]
 static TABLE: Table = Table(*b"NSKSYMS1\0\0\0\0\0\0\0\0");
 

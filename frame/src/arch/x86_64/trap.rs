@@ -110,6 +110,7 @@ pub(super) fn interrupt(vector: u8) {
 }
 
 /// From `entry.s`, in kernel mode, with interrupts off.
+// SAFETY: the name is the entry code's alone, and is defined once.
 #[unsafe(no_mangle)]
 extern "C" fn trap_kernel(f: &mut Frame) {
     match f.vector {
@@ -131,6 +132,7 @@ fn fatal(f: &Frame, what: core::fmt::Arguments<'_>) -> ! {
     panic!("{what}");
 }
 
+// SAFETY: the declarations match the labels of the assembly that defines them.
 unsafe extern "C" {
     static __ex_table_start: [u64; 2];
     static __ex_table_end: [u64; 2];
@@ -168,6 +170,7 @@ fn page_fault(f: &mut Frame) {
 }
 
 /// From `entry.s`: NMI, double fault, machine check, on their own stacks, from any state.
+// SAFETY: the name is the entry code's alone, and is defined once.
 #[unsafe(no_mangle)]
 extern "C" fn trap_paranoid(f: &mut Frame) {
     match f.vector {

@@ -13,6 +13,7 @@ struct Word {
     bad: u64,
 }
 
+// SAFETY: the declarations match the labels of the assembly that defines them.
 unsafe extern "C" {
     fn user_copy(to: usize, from: usize, len: usize) -> usize;
     #[link_name = "user_clear"]

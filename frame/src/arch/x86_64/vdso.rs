@@ -17,6 +17,7 @@ global_asm!(
     options(att_syntax)
 );
 
+// SAFETY: the declarations match the labels of the assembly above.
 unsafe extern "C" {
     static vdso_text_start: u8;
     static vdso_text_end: u8;

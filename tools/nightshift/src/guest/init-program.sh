@@ -1,14 +1,4 @@
-#!/bin/busybox sh
-# First user process of `run`: the usual mounts, one program, its status, power off.
-export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-vt100}
-mount -t devtmpfs dev /dev
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t tmpfs tmp /tmp
-mount -t tmpfs run /run
-mkdir -p /dev/pts && mount -t devpts devpts /dev/pts 2>/dev/null
-exec </dev/console >/dev/console 2>&1
-cd /root
+# `run`: one program, its status, power off.
 setsid cttyhack @PROGRAM@
 echo "@TOKEN@ $?"
 poweroff -f
