@@ -200,7 +200,7 @@ fn spec(dev: &Arc<Device>, place: Place) -> model::Spec {
             env.add("DEVNAME", d.name.clone());
             // Linux says the mode only where it is not the default of 0600.
             if d.mode != 0o600 {
-                env.add("DEVMODE", format!("{:#o}", d.mode));
+                env.add("DEVMODE", format!("0{:o}", d.mode));
             }
         })),
         data: None,

@@ -5,14 +5,17 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod acpi;
 mod cpu_latency;
 pub mod hw_random;
+pub mod input;
 pub mod kmsg;
 pub mod mem;
 pub mod misc;
 pub mod pci;
 mod physical;
 pub mod platform;
+mod proc_irq;
 pub mod random;
 pub mod rtc;
 pub mod serial;
@@ -25,6 +28,10 @@ use base::Result;
 
 /// Starts the drivers. Needs kernel threads.
 pub fn init() -> Result<()> {
+    frame::irq::install_complaint(|n| {
+        base::pr_err!("irq {n}: nobody cared");
+        base::pr_emerg!("Disabling IRQ #{n}");
+    });
     misc::init()?;
     sysrq::init()?;
     mem::init()?;
@@ -32,10 +39,13 @@ pub fn init() -> Result<()> {
     physical::init()?;
     cpu_latency::init()?;
     random::init()?;
+    proc_irq::init()?;
     platform::init()?;
     pci::init()?;
     virtio::init()?;
     hw_random::init()?;
+    input::init()?;
+    acpi::init()?;
     tty::nodes::register_current()?;
     rtc::init()?;
     tty::pty::init()?;

@@ -22,16 +22,17 @@ const PORT_COUNT: u64 = 1 << 16;
 pub(crate) fn init() -> Result<()> {
     crate::mem::node("mem", 1, 0o600, SharedDevice::node(Mem))?;
     crate::mem::node("port", 4, 0o600, SharedDevice::node(Port))?;
+    // A map that contradicts itself is shown as far as it goes.
     for r in system_ram(&boot::info().memory) {
-        resource::MEMORY.insert(r.start, r.end - 1, "System RAM")?;
+        let _ = resource::MEMORY.insert(r.start, r.end - 1, "System RAM");
     }
-    for r in &boot::info().memory {
+    for r in boot::info().memory.iter().filter(|r| r.start < r.end) {
         let name = match r.kind {
             RegionKind::Reserved => "Reserved",
             RegionKind::Acpi => "ACPI Tables",
             _ => continue,
         };
-        resource::MEMORY.insert(r.start, r.end - 1, name)?;
+        let _ = resource::MEMORY.insert(r.start, r.end - 1, name);
     }
     // What frame itself has, of the ports.
     for (start, end, name) in [(0x20, 0x21, "pic1"), (0x40, 0x43, "timer0"), (0xa0, 0xa1, "pic2")] {
@@ -49,7 +50,7 @@ fn is_ram(kind: RegionKind) -> bool {
 /// Ranges of RAM, neighbours joined.
 fn system_ram(regions: &[boot::Region]) -> alloc::vec::Vec<core::ops::Range<u64>> {
     let mut out: alloc::vec::Vec<core::ops::Range<u64>> = alloc::vec::Vec::new();
-    for r in regions.iter().filter(|r| is_ram(r.kind)) {
+    for r in regions.iter().filter(|r| is_ram(r.kind) && r.start < r.end) {
         match out.last_mut() {
             Some(last) if last.end == r.start => last.end = r.end,
             _ => out.push(r.start..r.end),

@@ -35,13 +35,14 @@ mod request;
 mod softirq;
 mod vector;
 
-pub use affinity::{evacuate, set_affinity};
+pub use affinity::{default_affinity, evacuate, set_affinity, set_default_affinity};
 pub(crate) use desc::on_vector;
 pub use desc::{Handled, install_complaint};
 pub(crate) use info::note_internal;
-pub use info::{Internal, IrqInfo, count, internal_count, list, spurious_count, total_on};
+pub use info::{Internal, IrqInfo, count, info, internal_count, list, spurious_count, total_on};
 pub use request::{
-    Irq, IrqError, MessageSource, Share, isa_line, line_count, request, request_line, request_message,
+    Irq, IrqError, Listener, MessageSource, Share, isa_line, line_count, listen, request, request_line,
+    request_message,
 };
 pub(crate) use softirq::defer_pending_softirqs;
 pub use softirq::{SoftirqRunner, install_softirqs, pending_softirqs, raise_softirq, run_pending_softirqs};

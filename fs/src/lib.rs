@@ -5,6 +5,7 @@
 //! | [`tmpfs`] | files in memory: `/tmp`, `/run`, and the root at boot |
 //! | [`pipe`] | pipes and FIFOs |
 //! | [`procfs`], [`sysfs`] | what the kernel says of itself; [`knobs`] presents their common tree |
+//! | [`tracefs`], [`debugfs`] | trace events and what they recorded; the older place for them |
 //! | [`devtmpfs`], [`kdevtmpfs`] | `/dev`, and the thread that fills it |
 //! | [`devpts`] | `/dev/pts`: the slaves of pseudo-terminals |
 //! | [`initramfs`] | unpacking the archive that the boot loader brought into the root |
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod debugfs;
 pub mod devpts;
 pub mod devtmpfs;
 pub mod initramfs;
@@ -21,12 +23,15 @@ pub mod pipe;
 pub mod procfs;
 pub mod sysfs;
 pub mod tmpfs;
+pub mod tracefs;
 
 /// Registers the file systems of this room and mounts the (empty) root. Before the first user process.
 pub fn init() -> base::Result<vfs::Path> {
     tmpfs::init()?;
     procfs::init()?;
     sysfs::init()?;
+    tracefs::init()?;
+    debugfs::init()?;
     devtmpfs::init()?;
     devpts::init()?;
     pipe::init()?;

@@ -37,8 +37,19 @@ impl FileSystemType for Sysfs {
 
 /// Makes sysfs known, with the folders that programs mount things on.
 pub fn init() -> Result<()> {
-    for d in ["kernel", "fs", "class", "devices", "dev/char", "dev/block", "block", "module", "bus", "power"]
-    {
+    for d in [
+        "kernel/debug",
+        "kernel/tracing",
+        "fs",
+        "class",
+        "devices",
+        "dev/char",
+        "dev/block",
+        "block",
+        "module",
+        "bus",
+        "power",
+    ] {
         base::tree::sys().dir(d)?;
     }
     vfs::register_filesystem(Arc::new(Sysfs))

@@ -2,7 +2,7 @@
 # Makes the seed corpora, corpus/TARGET, from real files. Needs gcc, cpio and gzip.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-mkdir -p corpus/{elf,script,cpio}
+mkdir -p corpus/{elf,script,cpio,trace_filter}
 t=$(mktemp -d)
 trap 'rm -rf "$t"' EXIT
 
@@ -23,6 +23,11 @@ printf '#! \t/usr/bin/env  python3 -u \t\nprint(1)\n' >corpus/script/argument
 printf '#!/bin/sh' >corpus/script/no-newline
 printf '#!/%0253d' 0 >corpus/script/cut
 printf '#!/%0252d x' 0 >corpus/script/full
+
+i=0
+for f in 'pid == 1' 'comm ~ "sh*" && !(wide & 0x10) || small > 3' "name != 'a b' && cpu < 2" '((at >= 1))' 'yes == 1 || pid <= -5'; do
+    printf '%s' "$f" >"corpus/trace_filter/$((i += 1))"
+done
 
 # One of each kind of file, names of all lengths modulo 4, and a hard link.
 mkdir -p "$t/root/d/e"

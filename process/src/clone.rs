@@ -111,6 +111,7 @@ pub fn clone(regs: &Regs, a: &CloneArgs<'_>) -> Result<u32> {
     if has(PARENT_SETTID) {
         let _ = user::store_u32(a.parent_tid as usize, tid);
     }
+    crate::trace::forked(&child.task, a.flags);
     child.task.start();
     if let Some(done) = child.vfork {
         // Killed while it waits, the parent dies; the child has its own use of the address space.

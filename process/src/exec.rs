@@ -280,6 +280,7 @@ fn step_over(
         n.exit_signal = set::CHLD;
     }
     let base = name.rsplit(|&b| b == b'/').next().unwrap_or(name);
+    crate::trace::renamed(&me.task_ref(), base);
     sched::thread(&task).set_comm_bytes(base);
 
     let fresh_fpu = task.reset_fpu();
@@ -289,5 +290,6 @@ fn step_over(
     }
     let old = core::mem::replace(&mut *p.auxv.lock(), built.auxv);
     drop(old);
+    crate::trace::executed(name, me.tid(), me.tid());
     *regs = Regs { rip: loaded.start, rsp: built.sp, rflags: 0x202, orig_rax: !0, ..Regs::default() };
 }

@@ -113,6 +113,7 @@ pub fn exit_thread(status: Status) -> ! {
     me.set_fs(None);
     users::uncharge(me.cred().uid);
 
+    crate::trace::exiting(&sched::me());
     let mine = me.task_ref();
     let (last, is_leader) = {
         let mut s = p.sig.lock();
@@ -128,6 +129,7 @@ pub fn exit_thread(status: Status) -> ! {
         let tid = me.tid();
         TREE.lock().thread_gone(p.pid(), tid, p.pid());
         if !is_leader {
+            crate::trace::freed(&sched::me());
             sched::pid::release(tid);
         }
         p.thread_gone.wake_all();
@@ -265,5 +267,8 @@ pub(crate) fn free(p: Arc<Process>) {
         s.shared.discard(SigSet::ALL);
         s.leader.take()
     };
+    if let Some(l) = &leader {
+        crate::trace::freed(sched::thread(l));
+    }
     drop(leader);
 }

@@ -98,6 +98,7 @@ fn on_timer(p: &Arc<Process>, which: usize, t: &Timer) {
     let n = now(p, which);
     let (fires, next) = expire(&mut p.timers.settings.lock()[which], n);
     if fires {
+        base::trace!(crate::trace::itimer_expire { which: which as i32, pid: p.pid() as i32, now: n });
         let _ = send::send_process(p, SigInfo::kernel(signal_of(which)), Force::Kernel);
     }
     if let Some(d) = next {
@@ -145,6 +146,15 @@ pub fn set(which: u32, value_ns: u64, interval_ns: u64) -> Result<(u64, u64)> {
     }
     let n = now(&p, w);
     let expires = if value_ns == 0 { 0 } else { n.saturating_add(value_ns) };
+    let split = |ns: u64| ((ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64);
+    base::trace!(crate::trace::itimer_state {
+        which: which as i32,
+        expires: expires,
+        value_sec: split(value_ns).0,
+        value_nsec: split(value_ns).1,
+        interval_sec: split(interval_ns).0,
+        interval_nsec: split(interval_ns).1,
+    });
     let old =
         core::mem::replace(&mut p.timers.settings.lock()[w], Setting { expires, interval: interval_ns });
     if let Some(t) = timer.filter(|_| value_ns != 0) {

@@ -54,6 +54,7 @@ pub mod signal;
 pub mod stack;
 mod sysrq;
 pub mod terminal;
+mod trace;
 pub mod tree;
 pub mod usage;
 pub mod user_loop;
@@ -67,6 +68,7 @@ pub use process::{Process, ThreadData, current, data, process, try_current};
 /// Connects page faults with the running process, the OOM killer with the list of processes, terminals with sessions, and
 /// declares the content of `/proc/PID`. Called once, before the first user program.
 pub fn init() -> base::Result<()> {
+    trace::init();
     fault::install();
     oom::install();
     random::install(drivers::random::fill);

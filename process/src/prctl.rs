@@ -32,6 +32,7 @@ pub fn prctl(option: u32, a: [u64; 4]) -> Result<u64> {
         pr::PR_SET_NAME => {
             let mut name = [0; 15];
             let n = user::read_user_str(a[0] as usize, &mut name)?;
+            crate::trace::renamed(&me.task_ref(), &name[..n]);
             sched::me().set_comm_bytes(&name[..n]);
             Ok(0)
         }

@@ -20,6 +20,7 @@ use crate::{
         self, SigInfo, deliver,
         set::{BUS, FPE, ILL, SEGV, Signo, TRAP},
     },
+    trace,
 };
 
 /// Serves one system call: takes the arguments from the registers, gives what `rax` is to be, errors as negative numbers.
@@ -51,11 +52,16 @@ pub fn run(mut regs: Regs) -> ! {
         match trap {
             Trap::Syscall => {
                 regs.orig_rax = regs.rax;
+                base::trace!(trace::sys_enter {
+                    id: i64::from(regs.rax as i32),
+                    args: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
+                });
                 // As Linux, by the low half of `rax` only.
                 regs.rax = match calls.get(regs.rax as u32 as usize) {
                     Some(serve) => serve(&mut regs),
                     None => ENOSYS,
                 };
+                base::trace!(trace::sys_exit { id: i64::from(regs.orig_rax as i32), ret: regs.rax as i64 });
                 if !task.work().is_empty() || RESTART.contains(&regs.rax) {
                     work(&task, &mut regs, true);
                 }

@@ -164,6 +164,7 @@ pub fn wait(who: Who, opts: Options) -> Result<Option<News>> {
         Ok(Some(n)) => Some(Ok(Some(n))),
         Err(e) => Some(Err(e)),
     };
+    crate::trace::waits(if let Who::Pid(n) = who { n } else { 0 });
     let r = if opts.contains(Options::NOHANG) {
         once().unwrap_or(Ok(None))
     } else {

@@ -76,7 +76,7 @@ fn show_stat(out: &mut tree::Out) -> Result<()> {
     for c in frame::cpu::online().iter() {
         cpu_line(out, format_args!("cpu{c}"), &cpu_times(c))?;
     }
-    let lines = || (0..frame::irq::MAX_LINES as u32).map(frame::irq::count);
+    let lines = || (0..frame::irq::MAX_IRQS as u32).map(frame::irq::count);
     write!(out, "intr {}", lines().sum::<u64>())?;
     for n in lines() {
         write!(out, " {n}")?;

@@ -73,7 +73,8 @@ struct Armed {
 type Call = Box<dyn Fn(&Arc<Inner>) + Send + Sync>;
 
 enum Action {
-    Call(Call),
+    /// With the name that traces show.
+    Call(Call, &'static str),
     /// Wakes the task that was given at arming.
     Wake,
 }
@@ -152,13 +153,15 @@ impl Inner {
     fn make(grain: Grain, action: Action) -> Result<Arc<Inner>> {
         let node = Node::new(Queued { timer: None, task: None });
         let home = Some(frame::heap::try_box(node).ok_or(Errno::ENOMEM)?);
-        frame::heap::try_arc(Inner {
+        let made = frame::heap::try_arc(Inner {
             grain,
             action,
             armed: SpinLockIrq::new(&TIMER, Armed { home, on: None, void: false, again: None }),
             running: AtomicU32::new(0),
         })
-        .ok_or(Errno::ENOMEM)
+        .ok_or(Errno::ENOMEM)?;
+        note::init(&made);
+        Ok(made)
     }
 
     fn insert(self: &Arc<Self>, st: &mut Armed, mut n: Box<Node<Queued>>, arm: Arm) {
@@ -190,6 +193,7 @@ impl Inner {
     fn arm(self: &Arc<Self>, at: u64, task: Option<TaskRef>) -> bool {
         let mut st = self.armed.lock();
         let was = st.on.is_some() || st.again.is_some();
+        note::start(self, at, was);
         let arm = Arm { at, task };
         let node = self.take_out(&mut st).or_else(|| st.home.take());
         let old = match node {
@@ -213,6 +217,9 @@ impl Inner {
         let mut st = self.armed.lock();
         let again = st.again.take();
         let was = st.on.is_some() || again.is_some();
+        if was {
+            note::cancel(self);
+        }
         let mut old = None;
         if let Some(mut n) = self.take_out(&mut st) {
             old = Some((n.value.timer.take(), n.value.task.take()));
@@ -255,16 +262,21 @@ fn expire(mut n: Box<Node<Queued>>) {
     st.home = Some(n);
     t.running.fetch_add(1, Ordering::Acquire);
     drop(st);
+    note::cancel(&t);
+    note::expire_entry(&t);
     match &t.action {
-        Action::Call(f) => f(&t),
+        Action::Call(f, _) => f(&t),
         Action::Wake => {
             if let Some(task) = task {
                 task::wake(&task, State::NORMAL);
             }
         }
     }
+    note::expire_exit(&t);
     t.running.fetch_sub(1, Ordering::Release);
 }
+
+mod note;
 
 /// Calls what is due of one tree on this processor.
 fn run_due(cpu: CpuId, grain: Grain, now: u64) {
@@ -333,8 +345,9 @@ pub struct Timer {
 impl Timer {
     /// `f` is called in hardware-interrupt context and may arm its timer again. ENOMEM.
     pub fn new(f: impl Fn(&Timer) + Send + Sync + 'static) -> Result<Timer> {
+        let name = crate::trace::short_name(core::any::type_name_of_val(&f));
         let call = move |t: &Arc<Inner>| f(&Timer { inner: t.clone() });
-        Ok(Timer { inner: Inner::make(Grain::Precise, Action::Call(Box::new(call)))? })
+        Ok(Timer { inner: Inner::make(Grain::Precise, Action::Call(Box::new(call), name))? })
     }
     /// Fires at `at_ns` on the monotonic clock, on this processor; an earlier arming is void. True if there was
     /// one.
@@ -363,8 +376,9 @@ pub struct TimerWheel {
 impl TimerWheel {
     /// `f` is called in softirq context and may arm its timer again. ENOMEM.
     pub fn new(f: impl Fn(&TimerWheel) + Send + Sync + 'static) -> Result<TimerWheel> {
+        let name = crate::trace::short_name(core::any::type_name_of_val(&f));
         let call = move |t: &Arc<Inner>| f(&TimerWheel { inner: t.clone() });
-        Ok(TimerWheel { inner: Inner::make(Grain::Coarse, Action::Call(Box::new(call)))? })
+        Ok(TimerWheel { inner: Inner::make(Grain::Coarse, Action::Call(Box::new(call), name))? })
     }
     /// Fires `ns` from now or somewhat later: the delay is rounded up, by at most an eighth.
     pub fn arm_in(&self, ns: u64) -> bool {

@@ -22,7 +22,7 @@ use frame::{
 use hashbrown::HashTable;
 
 use crate::{
-    inode::Inode,
+    inode::{Inode, InodeFlags},
     name::{self, Name},
 };
 
@@ -78,6 +78,8 @@ pub enum Cached {
 
 impl Dentry {
     fn build(inode: Arc<Inode>, parent: Option<Arc<Dentry>>, name: Name, flags: u32) -> Result<Arc<Dentry>> {
+        // Walks look for a mount there, find none, and make it.
+        let flags = if inode.flags().contains(InodeFlags::AUTOMOUNT) { flags | MOUNTED } else { flags };
         frame::heap::try_arc(Dentry {
             inode,
             at: SpinLock::new(&AT_CLASS, At { parent, name }),

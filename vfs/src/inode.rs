@@ -181,6 +181,11 @@ pub trait InodeOps: Send + Sync + Any {
     fn list_xattr(&self, _inode: &Arc<Inode>) -> Result<Vec<u8>> {
         Ok(Vec::new())
     }
+    /// For a directory with [`InodeFlags::AUTOMOUNT`]: the kind of file system that is mounted on it when somebody first walks
+    /// through.
+    fn automount(&self) -> Option<&'static str> {
+        None
+    }
     /// The last name is gone and the last user too (called from the inode's drop).
     fn evict(&self, _inode: &Inode) {}
 }
@@ -214,6 +219,8 @@ bitflags! {
         const LINKABLE = 32;
         /// There was a file lock once: closing must look.
         const HAS_LOCKS = 64;
+        /// [`InodeOps::automount`] names a file system.
+        const AUTOMOUNT = 128;
     }
 }
 

@@ -64,7 +64,7 @@ pub use context::{Ctx, FsContext};
 pub use dentry::Dentry;
 pub use fdtable::{Fd, FdTable};
 pub use file::{DirSink, File, FileKind, FileOps, emit_dots};
-pub use inode::{DcachePolicy, Inode, InodeOps, Link, NewInode, SetAttr, SetTime};
+pub use inode::{DcachePolicy, Inode, InodeFlags, InodeOps, Link, NewInode, SetAttr, SetTime};
 pub use io::{IoDst, IoSrc, IoVec};
 pub use mount::Mount;
 pub use mount_ops::{do_mount, pivot_root, umount};

@@ -2,7 +2,10 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use base::{Errno, Result, cred::cap};
+use base::{
+    Errno, Result,
+    cred::{Cred, cap},
+};
 use frame::sync::once::Once;
 use linux_raw_sys::general as raw;
 
@@ -85,6 +88,24 @@ fn do_new(ctx: &Ctx, source: &[u8], at: &mut Path, fstype: &[u8], flags: u32, da
         return Err(Errno::EBUSY);
     }
     graft(&ns, &m, at)
+}
+
+/// Mounts on `at` what its inode names, unless another walk has. With nobody's rights: the kernel itself mounts it.
+#[cold]
+pub(crate) fn automount(at: &Path) -> Result<()> {
+    let Some(name) = at.inode().ops().automount() else { return Ok(()) };
+    let fs = get_fs_type(name.as_bytes()).ok_or(Errno::ENODEV)?;
+    let request = MountRequest {
+        source: name.as_bytes(),
+        read_only: false,
+        data: b"",
+        cred: &Cred::root(),
+        device: None,
+    };
+    let sb = fs.mount(&request)?;
+    let m = Mount::new(&sb, sb.root().ok_or(Errno::EINVAL)?, name.as_bytes(), at.mount.flags())?;
+    let ns = NAMESPACE.lock();
+    if at.mount.child_at(&at.dentry).is_some() { Ok(()) } else { graft(&ns, &m, at) }
 }
 
 /// The device number of the block device at `source`.

@@ -12,8 +12,9 @@ use bitflags::bitflags;
 use crate::{
     context::Ctx,
     dentry::{Cached, Dentry},
-    inode::{DcachePolicy, Link},
+    inode::{DcachePolicy, InodeFlags, Link},
     mount::MountFlags,
+    mount_ops,
     name::{self, Name},
     path::Path,
     types::{Access, FileType, NAME_MAX, PATH_MAX},
@@ -240,6 +241,9 @@ impl<'a> Walk<'a> {
         Ok(self.root().clone())
     }
     fn down(&self, at: &mut Path) -> Result<()> {
+        if at.inode().flags().contains(InodeFlags::AUTOMOUNT) && at.mount.child_at(&at.dentry).is_none() {
+            mount_ops::automount(at)?;
+        }
         if self.flags.contains(LookupFlags::NO_XDEV) && at.mount.child_at(&at.dentry).is_some() {
             return Err(Errno::EXDEV);
         }

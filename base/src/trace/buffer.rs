@@ -7,12 +7,13 @@
 //!
 //! # Waking
 //! A trace point may be hit with run-queue locks held, so whoever waits for records is woken later: the writer asks for an
-//! interrupt on its own processor ([`frame::cpu::IrqWork`]), and that wakes. It asks only when somebody waits.
+//! interrupt on its own processor ([`frame::cpu::IrqWork`]), and that wakes. It asks only when somebody waits, and once for many
+//! records.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use frame::{
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
     context::IrqGuard,
     cpu::{CpuId, IrqWork, MAX_CPUS},
     sync::{LockClass, Mutex, SpinLockIrq, WaitQueue, once::Once},
@@ -70,7 +71,8 @@ pub(super) fn push(g: &IrqGuard, head: &[u8], body: &[u8]) -> bool {
     // Under the lock, so that times in a ring never go back.
     let took = r.push(clock::now(), head, body);
     drop(r);
-    if WAITING.load(Ordering::SeqCst) != 0
+    if WANTED.load(Ordering::SeqCst)
+        && WANTED.swap(false, Ordering::SeqCst)
         && let Some(w) = WAKE.get()
     {
         w.raise(g);
@@ -80,8 +82,8 @@ pub(super) fn push(g: &IrqGuard, head: &[u8], body: &[u8]) -> bool {
 
 /// Those who wait for records.
 pub static WAITERS: Waiters = Waiters(Once::new());
-/// How many wait, or are about to.
-static WAITING: AtomicU32 = AtomicU32::new(0);
+/// Somebody looked for records, found none, and wants to be woken by the next.
+static WANTED: AtomicBool = AtomicBool::new(false);
 static WAKE: Once<IrqWork> = Once::new();
 
 /// A queue that can be polled.
@@ -93,20 +95,9 @@ impl Waiters {
     }
 }
 
-/// While it lives, writers wake [`WAITERS`].
-pub struct Waiting(());
-
-impl Waiting {
-    #[expect(clippy::new_without_default, reason = "one made by accident costs every trace point")]
-    pub fn new() -> Waiting {
-        WAITING.fetch_add(1, Ordering::SeqCst);
-        Waiting(())
-    }
-}
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::SeqCst);
-    }
+/// The next record wakes [`WAITERS`]. A reader calls it, then looks whether there is something, then sleeps.
+pub fn want() {
+    WANTED.store(true, Ordering::SeqCst);
 }
 
 /// Gives each processor its small ring. When memory and the processors are known.

@@ -20,7 +20,11 @@ pub struct Event {
     format: &'static str,
     print: Print,
     pub(super) filter: Rcu<Option<Arc<Filter>>>,
+    /// What `filter` shows; empty for none.
+    pub(super) filter_text: SpinLock<Vec<u8>>,
 }
+
+static TEXT_CLASS: LockClass = LockClass::new("trace_filter_text");
 
 /// Prints a record's fields.
 pub type Print = fn(&[u8], &mut dyn fmt::Write) -> fmt::Result;
@@ -43,6 +47,7 @@ impl Event {
             format,
             print,
             filter: Rcu::none(),
+            filter_text: SpinLock::new(&TEXT_CLASS, Vec::new()),
         }
     }
     /// True while it is recorded. All that a trace point costs while it is off: this load and a branch not taken.

@@ -10,7 +10,7 @@
 //! A filter runs inside the trace point, in any context, so it is compiled to a flat list of predicates, each of which
 //! says where to go on when it holds and when not: no recursion and no allocation, whatever the expression.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 
 use frame::cpu::CpuId;
 
@@ -19,6 +19,7 @@ use super::{
     emit::Who,
     field::{self, Kind},
 };
+use crate::{Errno, Result, tree::Out};
 
 mod parse;
 pub use parse::{Error, compile};
@@ -89,6 +90,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// What it says of a record that nobody hit: for tests and fuzzing.
+    #[doc(hidden)]
+    pub fn try_on(&self, record: &[u8]) -> bool {
+        self.accepts(record, &Who { pid: 0, comm: [0; super::COMM_LEN] }, CpuId::BOOT)
+    }
     /// Whether a record is kept.
     pub(super) fn accepts(&self, record: &[u8], who: &Who, cpu: CpuId) -> bool {
         let mut at = self.entry;
@@ -247,6 +253,73 @@ fn find(event: &Event, name: &str) -> Option<(Source, bool)> {
         "cpu" | "CPU" => Some((Source::Cpu, false)),
         _ => None,
     }
+}
+
+/// Sets an event's filter to what was written to its file: "0" takes it away. Whatever is wrong is kept for the file to show,
+/// and the event is recorded unfiltered. EINVAL, ENOMEM.
+pub fn set(event: &Event, written: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(written.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+    if text == "0" {
+        store(event, None, Vec::new());
+        return Ok(());
+    }
+    match compile(event, text) {
+        Ok(f) => {
+            let f = frame::heap::try_arc(f).ok_or(Errno::ENOMEM)?;
+            store(event, Some(f), copy(text.as_bytes())?);
+            Ok(())
+        }
+        Err(e) => {
+            store(event, None, complaint(text, e.at, e.what)?);
+            Err(Errno::EINVAL)
+        }
+    }
+}
+
+/// Sets the filters of all events of a system. Those that it does not fit lose theirs, and say so. As on Linux that is no error.
+pub fn set_system(system: &str, written: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(written.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+    for e in super::events().into_iter().filter(|e| e.system() == system) {
+        match set(e, written) {
+            Err(Errno::EINVAL) => {
+                const WHY: &str = "Couldn't find or set field in one of a subsystem's events";
+                store(e, None, complaint(text, 0, Some(WHY))?);
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn store(event: &Event, filter: Option<Arc<Filter>>, text: Vec<u8>) {
+    let old = core::mem::replace(&mut *event.filter_text.lock(), text);
+    event.filter.replace(filter);
+    drop(old);
+}
+
+fn copy(b: &[u8]) -> Result<Vec<u8>> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(b.len())?;
+    v.extend_from_slice(b);
+    Ok(v)
+}
+
+/// A filter's text with what is wrong with it.
+fn complaint(text: &str, at: usize, what: Option<&str>) -> Result<Vec<u8>> {
+    let mut out = Out::new();
+    match what {
+        Some(w) => writeln!(out, "{text}\n{:at$}^\nparse_error: {w}", "")?,
+        None => writeln!(out, "{text}\nError: (0)")?,
+    }
+    Ok(out.into_vec())
+}
+
+/// What an event's `filter` file shows.
+pub fn show(event: &Event, out: &mut Out) -> Result<()> {
+    // Copied: the lock holds off preemption.
+    let text = event.filter_text.lock().clone();
+    out.push(if text.is_empty() { b"none" } else { &text })?;
+    out.push(b"\n")
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl FileOps for HwrngFile {
 }
 
 /// At least one byte. ENODEV without a source, EAGAIN if there is none now and `wait` is false, ERESTARTSYS.
-fn some_bytes(out: &mut [u8], wait: bool) -> Result<usize> {
+pub(super) fn some_bytes(out: &mut [u8], wait: bool) -> Result<usize> {
     loop {
         let _turn = READING.lock_interruptible()?;
         let (source, _) = current().ok_or(Errno::ENODEV)?;

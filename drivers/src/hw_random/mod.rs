@@ -79,6 +79,12 @@ fn current() -> Option<(Arc<dyn Source>, u16)> {
     s.current.clone().map(|c| (c, s.quality))
 }
 
+/// Raw bytes of the current source, at least one. ENODEV without a source, EAGAIN if there are none now and `wait` is false,
+/// EIO from a broken device, ERESTARTSYS.
+pub fn read(out: &mut [u8], wait: bool) -> Result<usize> {
+    file::some_bytes(out, wait)
+}
+
 /// Adds a source. EEXIST if the name is taken.
 pub fn register(source: Arc<dyn Source>) -> Result<()> {
     {

@@ -50,6 +50,8 @@ struct Inner {
     held: bool,
     sending_break: bool,
     counts: IntCounts,
+    /// What reading the line status has taken back before the receiver saw it.
+    saved_status: u8,
     /// Open files, and what the last close does.
     opens: u32,
     hang_up_on_close: bool,
@@ -94,6 +96,7 @@ impl Port {
             held: false,
             sending_break: false,
             counts: IntCounts::default(),
+            saved_status: 0,
             opens: 0,
             hang_up_on_close: true,
             sysrq_until: 0,
@@ -126,9 +129,10 @@ impl Port {
             if !p.uart.is_pending() {
                 return None;
             }
+            let sending = p.ier & IER_TX != 0;
             let news = p.receive(self.is_console, &mut found);
             let lines = p.note_modem(&mut found);
-            (news, p.fill(), lines)
+            (news, p.fill() && (sending || lines), lines)
         };
         if news {
             self.arrived.wake_all();
@@ -178,11 +182,18 @@ impl Port {
 }
 
 impl Inner {
+    /// The line status. Reading it takes errors and breaks back: they are kept for [`Inner::receive`].
+    fn line_status(&mut self) -> u8 {
+        let status = self.uart.line_status() | self.saved_status;
+        self.saved_status = status & LSR_ERRORS;
+        status
+    }
     /// Takes what has arrived. True if something is there to be read.
     fn receive(&mut self, is_console: bool, found: &mut Found) -> bool {
         let mut news = false;
         while self.rx.len() < RX_RING {
-            let lsr = self.uart.line_status();
+            let lsr = self.line_status();
+            self.saved_status = 0;
             if lsr & LSR_OVERRUN != 0 {
                 self.counts.overrun += 1;
             }
@@ -265,7 +276,7 @@ impl Inner {
     }
     /// Moves bytes to the transmitter while it takes them. True if the ring is half empty now.
     fn fill(&mut self) -> bool {
-        while self.may_send() && !self.tx.is_empty() && self.uart.line_status() & LSR_TX_ROOM != 0 {
+        while self.may_send() && !self.tx.is_empty() && self.line_status() & LSR_TX_ROOM != 0 {
             for _ in 0..FIFO {
                 let Some(b) = self.tx.pop_front() else { break };
                 self.uart.put(b);
@@ -283,7 +294,8 @@ impl Inner {
             // Errors come with data, which nobody reads now.
             want &= !IER_LINE;
         }
-        if !self.tx.is_empty() && self.may_send() {
+        // Also while the last bytes are being sent, for those who wait for that.
+        if self.may_send() && (!self.tx.is_empty() || self.line_status() & LSR_TX_ROOM == 0) {
             want |= IER_TX;
         }
         if want != self.ier {
@@ -339,8 +351,8 @@ impl TtyDriver for Port {
         &self.room
     }
     fn pending(&self) -> usize {
-        let p = self.inner.lock();
-        p.tx.len() + usize::from(p.tx.is_empty() && p.uart.line_status() & LSR_TX_EMPTY == 0)
+        let mut p = self.inner.lock();
+        p.tx.len() + usize::from(p.tx.is_empty() && p.line_status() & LSR_TX_ROOM == 0)
     }
     fn hold(&self, on: bool) {
         let mut p = self.inner.lock();
@@ -402,7 +414,7 @@ impl TtyDriver for Port {
     }
     fn closed(&self) {
         let mut p = self.inner.lock();
-        p.opens -= 1;
+        p.opens = p.opens.saturating_sub(1);
         if p.opens == 0 && p.hang_up_on_close && !self.is_console {
             let mcr = p.mcr & !(MCR_DTR | MCR_RTS);
             p.set_mcr(mcr);

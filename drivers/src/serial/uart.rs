@@ -41,7 +41,8 @@ pub(super) const LSR_PARITY: u8 = 0x04;
 pub(super) const LSR_FRAME: u8 = 0x08;
 pub(super) const LSR_BREAK: u8 = 0x10;
 pub(super) const LSR_TX_ROOM: u8 = 0x20;
-pub(super) const LSR_TX_EMPTY: u8 = 0x40;
+/// Those that reading takes back.
+pub(super) const LSR_ERRORS: u8 = LSR_OVERRUN | LSR_PARITY | LSR_FRAME | LSR_BREAK;
 /// Modem lines; the low half says which have changed.
 pub(super) const MSR_CTS: u8 = 0x10;
 pub(super) const MSR_DSR: u8 = 0x20;

@@ -53,8 +53,8 @@ pub fn register_console(tty: &Arc<Tty>) -> Result<()> {
         .file("devices/virtual/tty/console/active", 0o444, move |o| Ok(writeln!(o, "{name}")?))?;
     let (name, num) = (tty.name.clone(), tty.num);
     base::tree::proc().file("consoles", 0o444, move |o| {
-        // Capabilities: writes, enabled, preferred, prints during boot; then the device's numbers.
-        Ok(writeln!(o, "{name:<21}-W- (EC p a)  {:3}:{}", num.major, num.minor)?)
+        // Writes; enabled, preferred, prints the log so far, at any time; a blank for each flag that is not set. Then the numbers.
+        Ok(writeln!(o, "{name:<21}-W- (EC  p a)  {:3}:{}", num.major, num.minor)?)
     })
 }
 

@@ -100,7 +100,7 @@ pub trait Hardware: Send + Sync {
 
 static CLASS: LockClass = LockClass::new("watchdogs");
 static ALL: Mutex<Vec<Arc<Watchdog>>> = Mutex::new(&CLASS, Vec::new());
-static MAJOR: Once<Option<u32>> = Once::new();
+static MAJOR: Once<u32> = Once::new();
 
 /// All, by number.
 pub fn all() -> Vec<Arc<Watchdog>> {
@@ -125,7 +125,14 @@ pub fn register(
     hardware: Box<dyn Hardware>,
     parent: Option<Arc<model::Device>>,
 ) -> Result<Arc<Watchdog>> {
-    let major = (*MAJOR.call_once(|| registry::allocate_major().ok())).ok_or(base::Errno::EBUSY)?;
+    let major = match MAJOR.get() {
+        Some(&m) => m,
+        // The allocation sleeps, so it stands outside of `call_once`.
+        None => {
+            let m = registry::allocate_major()?;
+            *MAJOR.call_once(|| m)
+        }
+    };
     let w = {
         let mut all = ALL.lock();
         let w = Arc::new(Watchdog::new(all.len() as u32, description, hardware)?);

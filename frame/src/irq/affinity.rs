@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     arch,
-    atomic::Ordering,
+    atomic::{AtomicU64, Ordering},
     context::IrqGuard,
     cpu::{self, CpuId, CpuMask},
 };
@@ -15,6 +15,21 @@ use crate::{
 /// The processor that a line goes to: the first that may and is online.
 pub(super) fn choose(cpus: CpuMask) -> Option<CpuId> {
     cpus.and(cpu::online()).first().or(cpu::online().first())
+}
+
+static DEFAULT: AtomicU64 = AtomicU64::new(!0);
+
+/// Where interrupts may go that are requested from now on.
+pub fn default_affinity() -> CpuMask {
+    CpuMask(DEFAULT.load(Ordering::Relaxed))
+}
+/// Chooses that. `NoCpu` if no processor of the set is online.
+pub fn set_default_affinity(cpus: CpuMask) -> Result<(), IrqError> {
+    if cpus.and(cpu::online()).is_empty() {
+        return Err(IrqError::NoCpu);
+    }
+    DEFAULT.store(cpus.0, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Chooses the processors that may serve an interrupt: what `/proc/irq/N/smp_affinity` takes.

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::desc::{self, Source};
+use super::desc::{self, Desc, Source};
 use crate::{
     arch,
     atomic::{AtomicU64, Ordering},
@@ -29,30 +29,35 @@ pub struct IrqInfo {
 
 /// All interrupts that have a handler, by number.
 pub fn list() -> Vec<IrqInfo> {
-    let mut all = Vec::new();
-    for d in desc::all() {
-        let Some(actions) = d.actions.get() else { continue };
-        let handlers = actions.iter().map(|a| a.name.clone()).filter(|n| !n.is_empty()).collect();
-        let counts = d.counts.iter().map(|(_, c)| c.load(Ordering::Relaxed)).collect();
-        // Copies are made outside of the lock: what they need is reserved here.
-        let mut chip = String::with_capacity(32);
-        let s = d.state.lock();
-        let (index, flow) = match &s.source {
-            Source::None => continue,
-            Source::Line(m) => {
-                chip.push_str("IO-APIC");
-                (d.number, if m.level { "fasteoi" } else { "edge" })
-            }
-            Source::Message { chip: c, index, .. } => {
-                chip.push_str(c);
-                (*index, "edge")
-            }
-        };
-        let (affinity, effective) = (s.affinity, s.cpu);
-        drop(s);
-        all.push(IrqInfo { number: d.number, counts, chip, index, flow, handlers, affinity, effective });
-    }
-    all
+    desc::all().filter_map(of).collect()
+}
+
+/// One interrupt, if it has a handler.
+pub fn info(number: u32) -> Option<IrqInfo> {
+    desc::find(number).and_then(of)
+}
+
+fn of(d: &Desc) -> Option<IrqInfo> {
+    let actions = d.actions.get()?;
+    let handlers = actions.iter().map(|a| a.name.clone()).filter(|n| !n.is_empty()).collect();
+    let counts = d.counts.iter().map(|(_, c)| c.load(Ordering::Relaxed)).collect();
+    // Copies are made outside of the lock: what they need is reserved here.
+    let mut chip = String::with_capacity(32);
+    let s = d.state.lock();
+    let (index, flow) = match &s.source {
+        Source::None => return None,
+        Source::Line(m) => {
+            chip.push_str("IO-APIC");
+            (d.number, if m.level { "fasteoi" } else { "edge" })
+        }
+        Source::Message { chip: c, index, .. } => {
+            chip.push_str(c);
+            (*index, "edge")
+        }
+    };
+    let (affinity, effective) = (s.affinity, s.cpu);
+    drop(s);
+    Some(IrqInfo { number: d.number, counts, chip, index, flow, handlers, affinity, effective })
 }
 
 /// How often an interrupt has fired, on all processors.

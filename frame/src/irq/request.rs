@@ -11,7 +11,7 @@ use crate::{
     arch,
     atomic::Ordering,
     cpu::CpuMask,
-    sync::{LockClass, SpinLockIrq, rcu},
+    sync::{LockClass, SpinLockIrq, once::Once, rcu},
 };
 
 /// Why an interrupt cannot be had.
@@ -53,6 +53,21 @@ pub struct Irq {
     action: Arc<Action>,
 }
 
+/// What is told that an interrupt got its first handler, or lost its last one.
+pub type Listener = fn(number: u32, has_handlers: bool);
+static LISTENER: Once<Listener> = Once::new();
+
+/// Installs what is told, in task context, of interrupts that come and go; the first call decides. Those that are there already it
+/// finds in [`super::list`].
+pub fn listen(f: Listener) {
+    LISTENER.call_once(|| f);
+}
+fn tell(number: u32, has_handlers: bool) {
+    if let Some(f) = LISTENER.get() {
+        f(number, has_handlers);
+    }
+}
+
 /// How many lines the I/O APICs have together.
 pub fn line_count() -> u32 {
     arch::line_count()
@@ -84,7 +99,7 @@ pub fn request_line(
     }
     let desc = desc::make(line).ok_or(IrqError::NoSuchLine)?;
     let action = new_action(name, share, Box::new(handler));
-    let _g = NUMBERS.lock();
+    let held = NUMBERS.lock();
     let others = desc.actions.get();
     if others.iter().flat_map(|v| v.iter()).any(|a| !a.shared || !action.shared) {
         return Err(IrqError::Busy);
@@ -94,14 +109,18 @@ pub fn request_line(
         let mut s = desc.state.lock();
         s.source = Source::Line(arch::line_mode(line));
         s.disabled = 0;
-        s.affinity = CpuMask::ALL;
+        s.affinity = affinity::default_affinity();
         s.cpu = affinity::choose(s.affinity).ok_or(IrqError::NoCpu)?;
         desc.apply(&s);
+    }
+    drop(held);
+    if others.is_none() {
+        tell(line, true);
     }
     Ok(Irq { desc, action })
 }
 
-/// Gives a message of `device` a number and a vector on a processor of `cpus`, and connects `handler`. `chip` and `index` are
+/// Gives a message of `device` a number and a vector on a processor of `cpus` (all: the default), and connects `handler`. `chip` and `index` are
 /// for show: `PCI-MSIX-0000:00:03.0` and which of the device's messages it is.
 pub fn request_message(
     chip: &str,
@@ -113,11 +132,12 @@ pub fn request_message(
 ) -> Result<Irq, IrqError> {
     let chip = String::from(chip);
     let action = new_action(name, Share::Exclusive, Box::new(handler));
-    let _g = NUMBERS.lock();
+    let held = NUMBERS.lock();
     let first = arch::line_count().max(16);
     let number = (first..MAX_IRQS as u32).find(|&n| desc::find(n).is_none_or(Desc::is_free));
     let desc = number.and_then(desc::make).ok_or(IrqError::Exhausted)?;
     let online = crate::cpu::online();
+    let cpus = if cpus == CpuMask::ALL { affinity::default_affinity() } else { cpus };
     let wanted = if cpus.and(online).is_empty() { online } else { cpus.and(online) };
     let slot = vector::allocate(desc.number, wanted).ok_or(IrqError::Exhausted)?;
     for (_, c) in desc.counts.iter() {
@@ -132,6 +152,8 @@ pub fn request_message(
     desc.missed.store(false, Ordering::Relaxed);
     desc.apply(&s);
     drop(s);
+    drop(held);
+    tell(desc.number, true);
     Ok(Irq { desc, action })
 }
 
@@ -177,6 +199,7 @@ impl Irq {
 impl Drop for Irq {
     fn drop(&mut self) {
         let mut slots = [None; 2];
+        let last;
         {
             let _g = NUMBERS.lock();
             let left: Vec<_> = self.desc.actions.get().iter().flat_map(|v| v.iter()).cloned().collect();
@@ -191,6 +214,10 @@ impl Drop for Irq {
                 }
             }
             set_actions(self.desc, &left, None);
+            last = left.is_empty();
+        }
+        if last {
+            tell(self.number(), false);
         }
         // Handlers run with preemption off: after this none runs that was there before.
         rcu::synchronize();

@@ -1,8 +1,8 @@
-//! `/proc/interrupts` and `/proc/softirqs`: `proc_interrupts(5)`, `proc_softirqs(5)`.
+//! `/proc/interrupts`: `proc_interrupts(5)`.
 
 use base::{Result, tree::Out};
 use frame::{
-    cpu::{self, CpuId},
+    cpu,
     irq::{self, Internal},
 };
 
@@ -11,7 +11,10 @@ const NUMBER: usize = 3;
 
 pub(super) fn interrupts(o: &mut Out) -> Result<()> {
     write!(o, "{:1$}", "", NUMBER + 8)?;
-    heading(o, cpu::online().iter())?;
+    for c in cpu::online().iter() {
+        write!(o, "CPU{:<8}", c.get())?;
+    }
+    writeln!(o)?;
     for i in irq::list() {
         write!(o, "{:1$}:", i.number, NUMBER)?;
         // Only processors that are online have a column.
@@ -33,26 +36,4 @@ pub(super) fn interrupts(o: &mut Out) -> Result<()> {
         writeln!(o, "  {text}")?;
     }
     Ok(writeln!(o, "{:>1$}: {2:10}", "ERR", NUMBER, irq::spurious_count())?)
-}
-
-fn heading(o: &mut Out, cpus: impl Iterator<Item = CpuId>) -> Result<()> {
-    for c in cpus {
-        write!(o, "CPU{:<8}", c.get())?;
-    }
-    Ok(writeln!(o)?)
-}
-
-/// All possible processors have a column here.
-pub(super) fn softirqs(o: &mut Out) -> Result<()> {
-    let all = || (0..cpu::possible() as u32).filter_map(CpuId::new);
-    write!(o, "{:20}", "")?;
-    heading(o, all())?;
-    for (v, name) in sched::softirq::NAMES.iter().enumerate() {
-        write!(o, "{name:>12}:")?;
-        for c in all() {
-            write!(o, " {:10}", sched::softirq::count(c, v))?;
-        }
-        writeln!(o)?;
-    }
-    Ok(())
 }

@@ -84,7 +84,6 @@ pub(super) fn declare() -> Result<()> {
     t.file("cpuinfo", 0o444, cpuinfo)?;
     t.file("devices", 0o444, devices)?;
     t.file("interrupts", 0o444, super::interrupts::interrupts)?;
-    t.file("softirqs", 0o444, super::interrupts::softirqs)?;
     t.file("sys/kernel/ostype", 0o444, |o| Ok(writeln!(o, "Linux")?))?;
     t.file("sys/kernel/osrelease", 0o444, |o| Ok(writeln!(o, "{RELEASE}")?))?;
     t.file("sys/kernel/version", 0o444, |o| Ok(writeln!(o, "{VERSION}")?))?;

@@ -137,7 +137,9 @@ fn set_comm(t: &TaskRef, b: &[u8]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let b = &b[..b.len().min(15)];
-    sched::thread(t).set_comm_bytes(b.strip_suffix(b"\n").unwrap_or(b));
+    let name = b.strip_suffix(b"\n").unwrap_or(b);
+    crate::trace::renamed(t, name);
+    sched::thread(t).set_comm_bytes(name);
     Ok(())
 }
 

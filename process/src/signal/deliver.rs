@@ -93,6 +93,13 @@ fn next(me: &Me, task: &Current) -> Next {
     send::recalc(me, task, &s);
     let sig = info.signo;
     let action = *s.action(sig);
+    base::trace!(crate::trace::signal_deliver {
+        sig: sig as i32,
+        errno: info.errno,
+        code: info.code,
+        sa_handler: action.handler as u64,
+        sa_flags: action.flags as u64,
+    });
     if action.handler == SIG_IGN {
         return Next::Ignored(info);
     }

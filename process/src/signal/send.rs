@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     process::{Process, Signals, ThreadData, current, data, try_current},
+    trace::{self, Sent},
     tree::TREE,
 };
 
@@ -177,11 +178,18 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
     let mut s = p.sig.lock();
     let target = to.or(s.leader.as_ref()).cloned();
     let Some(d) = target.as_ref().and_then(|t| data(t)) else { return Err(Errno::ESRCH) };
+    let note = |what| {
+        if let Some(t) = &target {
+            trace::generated(&info, t, to.is_none(), what);
+        }
+    };
     if !prepare(p, &mut s, d.blocked(), sig, force) {
+        note(Sent::Ignored);
         return Ok(None);
     }
     if sig >= set::RTMIN && info.code != SI_TIMER && info.code != SI_USER && s.shared.queued() as u64 >= limit
     {
+        note(Sent::Overflow);
         return Err(Errno::EAGAIN);
     }
     let bare = sig == KILL;
@@ -190,14 +198,16 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
             q.add_bare(sig);
             Added::Bare
         } else {
-            q.add(info)
+            q.add(info.clone())
         }
     };
     let added = match to {
         Some(_) => add(&mut d.pending.lock()),
         None => add(&mut s.shared),
     };
-    if added != Added::Merged {
+    let merged = added == Added::Merged;
+    note(if merged { Sent::AlreadyPending } else { Sent::Delivered });
+    if !merged {
         complete(&mut s, sig, to);
     }
     drop(s);
@@ -255,6 +265,7 @@ pub fn force(info: SigInfo) {
         if s.action(sig).handler == super::action::SIG_DFL {
             s.unkillable = false;
         }
+        trace::generated(&info, &task, false, Sent::Delivered);
         me.pending.lock().add(info);
         recalc(&me, &task, &s);
     }

@@ -56,14 +56,14 @@ impl Machine {
             .arg(&self.mem);
         c.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         c.arg("-append").arg(format!("console=ttyS0 panic=-1 {append}").trim_end());
+        let bus = if self.machine.starts_with("microvm") { "device" } else { "pci" };
+        c.args(["-object", "rng-random,id=rng0,filename=/dev/urandom", "-device"]);
+        c.arg(format!("virtio-rng-{bus},rng=rng0"));
         for (i, d) in self.disks.iter().enumerate() {
             // QEMU reads a comma in a file name doubled.
             let file = d.display().to_string().replace(',', ",,");
             c.arg("-drive").arg(format!("if=none,id=d{i},file={file},format=raw"));
-            c.arg("-device").arg(format!(
-                "virtio-blk-{},drive=d{i}",
-                if self.machine.starts_with("microvm") { "device" } else { "pci" }
-            ));
+            c.arg("-device").arg(format!("virtio-blk-{bus},drive=d{i}"));
         }
         c
     }

@@ -1,0 +1,162 @@
+//! tracefs by way of the files: formats, errors, and the older place in debugfs, as Linux 6.12 was seen to answer.
+
+use std::sync::Arc;
+
+use base::{Errno, cred::Cred};
+use frame::sim;
+use vfs::*;
+
+base::trace_event! {
+    /// Something to switch on.
+    pub struct files_alpha in "files" {
+        number: i32 = "int",
+    }
+    format r#""number=%d", REC->number"#;
+    print "number={number}"
+}
+base::trace_event! {
+    /// Something else.
+    pub struct files_beta in "files" {
+        number: i32 = "int",
+    }
+    format r#""number=%d", REC->number"#;
+    print "number={number}"
+}
+
+struct Guest(Ctx);
+
+impl Guest {
+    fn read(&self, path: &str) -> base::Result<String> {
+        let f = open(&self.0, None, path.as_bytes(), OpenFlags::RDONLY | OpenFlags::NONBLOCK, 0)?;
+        let mut all = Vec::new();
+        let mut b = [0; 100];
+        loop {
+            match f.read(&mut IoDst::kernel(&mut b)) {
+                Ok(0) => break,
+                Ok(n) => all.extend(&b[..n]),
+                Err(Errno::EAGAIN) if !all.is_empty() => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(String::from_utf8(all).unwrap())
+    }
+    fn write_with(&self, path: &str, text: &str, flags: OpenFlags) -> base::Result<usize> {
+        let f = open(&self.0, None, path.as_bytes(), OpenFlags::WRONLY | flags, 0)?;
+        f.write(&mut IoSrc::kernel(text.as_bytes()))
+    }
+    /// `echo TEXT >PATH`.
+    fn echo(&self, text: &str, path: &str) -> base::Result<usize> {
+        self.write_with(path, text, OpenFlags::TRUNC)
+    }
+}
+
+fn guest() -> Guest {
+    let root = fs::init().unwrap();
+    base::trace::register(&[files_alpha::event(), files_beta::event()]);
+    let g = Guest(Ctx { root: root.clone(), cwd: root, cred: Arc::new(Cred::root()), umask: 0o022 });
+    for (d, kind) in [("/t", "tracefs"), ("/d", "debugfs")] {
+        mkdir(&g.0, None, d.as_bytes(), 0o755).unwrap();
+        do_mount(&g.0, b"x", d.as_bytes(), Some(kind.as_bytes()), 0, b"").unwrap();
+    }
+    g
+}
+
+fn files() {
+    let g = guest();
+    // Switching.
+    assert_eq!(g.read("/t/available_events").unwrap(), "files:files_alpha\nfiles:files_beta\n");
+    assert_eq!(g.read("/t/set_event").unwrap(), "");
+    assert_eq!(g.read("/t/buffer_size_kb").unwrap(), "7 (expanded: 1408)\n");
+    assert_eq!(g.echo("files:files_alpha files_beta", "/t/set_event"), Ok(18));
+    assert_eq!(g.read("/t/set_event").unwrap(), "files:files_alpha\n");
+    assert_eq!(g.read("/t/events/files/enable").unwrap(), "X\n");
+    assert_eq!(g.read("/t/buffer_size_kb").unwrap(), "1410\n");
+    for (word, ok) in [
+        ("nosuch", false),
+        ("files:nosuch", false),
+        ("!nosuch", false),
+        ("files:files_*", false),
+        ("", true),
+        (" ", true),
+        ("files", true),
+        ("!files_alpha", true),
+        ("*:files_alpha", true),
+        ("!*:*", true),
+        (":", true),
+        ("!files:", true),
+    ] {
+        let done = g.write_with("/t/set_event", &format!("{word}\n"), OpenFlags::APPEND);
+        assert_eq!(done.is_ok(), ok, "{word}: {done:?}");
+        if !ok {
+            assert_eq!(done, Err(Errno::EINVAL));
+        }
+    }
+    assert_eq!(g.read("/t/events/enable").unwrap(), "0\n");
+    assert_eq!(g.echo("2\n", "/t/events/files/files_beta/enable"), Err(Errno::EINVAL));
+    g.echo("1\n", "/t/events/files/files_beta/enable").unwrap();
+    assert_eq!(g.read("/t/set_event").unwrap(), "files:files_beta\n");
+    // Recording.
+    assert_eq!(g.echo("hello\n", "/t/trace_marker"), Ok(6));
+    base::trace!(files_alpha { number: 1 });
+    base::trace!(files_beta { number: 2 });
+    let text = g.read("/t/trace").unwrap();
+    assert!(
+        text.starts_with("# tracer: nop\n#\n# entries-in-buffer/entries-written: 2/2   #P:1\n#\n"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 14);
+    assert!(
+        text.ends_with(": files_beta: number=2\n") && text.contains(": tracing_mark_write: hello\n"),
+        "{text}"
+    );
+    // The pipe takes them out, one reader at a time.
+    let held = open(&g.0, None, b"/t/trace_pipe", OpenFlags::RDONLY | OpenFlags::NONBLOCK, 0).unwrap();
+    assert_eq!(g.read("/t/trace_pipe").unwrap_err(), Errno::EBUSY);
+    assert_eq!(g.read("/t/per_cpu/cpu0/trace_pipe").unwrap_err(), Errno::EBUSY);
+    drop(held);
+    assert_eq!(g.read("/t/trace_pipe").unwrap().lines().count(), 2);
+    assert_eq!(g.read("/t/trace_pipe").unwrap_err(), Errno::EAGAIN);
+    assert!(g.read("/t/trace").unwrap().contains("written: 0/0 "));
+    assert!(g.read("/t/per_cpu/cpu0/stats").unwrap().ends_with("dropped events: 0\nread events: 2\n"));
+    // Holding still.
+    g.echo("0", "/t/tracing_on").unwrap();
+    assert_eq!(g.echo("x", "/t/trace_marker"), Err(Errno::EBADF));
+    g.echo("1", "/t/tracing_on").unwrap();
+    // Filters.
+    const F: &str = "/t/events/files/files_beta/filter";
+    assert_eq!(g.echo("nuber == 1\n", F), Err(Errno::EINVAL));
+    assert_eq!(g.read(F).unwrap(), "nuber == 1\n      ^\nparse_error: Field not found\n\n");
+    g.echo("number > 5\n", F).unwrap();
+    assert_eq!(g.read(F).unwrap(), "number > 5\n");
+    base::trace!(files_beta { number: 5 });
+    base::trace!(files_beta { number: 6 });
+    assert_eq!(g.read("/t/trace").unwrap().matches("files_beta").count(), 1);
+    g.echo("0\n", F).unwrap();
+    assert_eq!(g.read(F).unwrap(), "none\n");
+    // Opening for writing clears.
+    g.echo("\n", "/t/trace").unwrap();
+    assert_eq!(g.read("/t/trace").unwrap().lines().count(), 12);
+    assert_eq!(
+        g.read("/t/events/files/files_beta/format").unwrap().lines().last(),
+        Some("print fmt: \"number=%d\", REC->number")
+    );
+    // Sizes and clocks.
+    g.echo("100", "/t/buffer_size_kb").unwrap();
+    assert_eq!(g.read("/t/buffer_size_kb").unwrap(), "103\n");
+    assert_eq!(g.echo("0", "/t/buffer_size_kb"), Err(Errno::EINVAL));
+    assert!(g.read("/t/trace_clock").unwrap().starts_with("[local] global counter "));
+    assert_eq!(g.echo("zork", "/t/trace_clock"), Err(Errno::EINVAL));
+    // The older place, mounted by walking through it; it keeps its parent busy.
+    assert_eq!(g.read("/d/tracing/set_event").unwrap(), "files:files_beta\n");
+    assert!(mounts_text(&g.0.root).unwrap().contains("tracefs /d/tracing tracefs rw"));
+    assert_eq!(umount(&g.0, b"/d", 0), Err(Errno::EBUSY));
+    g.echo("", "/t/set_event").unwrap();
+    assert_eq!(g.read("/d/tracing/set_event").unwrap(), "");
+    assert_eq!(mkdir(&g.0, None, b"/t/x", 0o755), Err(Errno::EPERM));
+}
+
+#[test]
+fn files_answer_as_linux_s() {
+    let out = sim::run(sim::Config::from_seed(1), files);
+    assert!(out.is_ok(), "{out:?}");
+}
