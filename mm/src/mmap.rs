@@ -43,6 +43,9 @@ pub struct MapRequest {
 /// The flags that `MAP_SHARED_VALIDATE` knows.
 const KNOWN: MapFlags = MapFlags::from_bits_retain(0x17_ffff & !0x8_0000);
 
+/// What one leaf page table maps, and the size of the processor's large pages.
+const LARGE_PAGE: usize = 2 << 20;
+
 /// The distance that a region keeps free below it.
 pub(crate) fn guard_of(v: &Vma) -> usize {
     if v.flags.contains(VmFlags::GROWSDOWN) { STACK_GUARD_GAP } else { 0 }
@@ -80,7 +83,10 @@ impl Mm {
         if space.is_released || !space.has_room_for_region() {
             return Err(Errno::ENOMEM);
         }
-        let addr = space.place(req.addr, len, flags, &req.limits)?;
+        let addr = match &req.file {
+            None => space.place_memory(req.addr, len, flags, &req.limits)?,
+            Some(_) => space.place(req.addr, len, flags, &req.limits)?,
+        };
         let mut vm = VmFlags::from_prot(req.prot) | space.def_flags | VmFlags::MAYALL;
         if flags.contains(MapFlags::GROWSDOWN) {
             vm |= VmFlags::GROWSDOWN;
@@ -380,6 +386,27 @@ impl Space {
             // A large stack limit leaves little below the base: bottom up, then, from a third of the space.
             .or_else(|| self.vmas.lowest_hole(page_align(TASK_SIZE / 3), TASK_SIZE, len, guard_of))
             .ok_or(Errno::ENOMEM)
+    }
+
+    /// As [`Space::place`] for memory without a file: whole large pages start at the address of one, so that their tables, and later
+    /// large pages, fit. Linux has it so since 6.7, for lengths that are a multiple since 6.12.
+    pub(crate) fn place_memory(
+        &mut self,
+        addr: usize,
+        len: usize,
+        flags: MapFlags,
+        limits: &Limits,
+    ) -> Result<usize> {
+        let free_choice =
+            addr == 0 && !flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE | MapFlags::LOW_32BIT);
+        if free_choice && len.is_multiple_of(LARGE_PAGE) && len < TASK_SIZE - LARGE_PAGE {
+            let low = layout::mmap_min_addr().max(PAGE_SIZE);
+            let slack = LARGE_PAGE - PAGE_SIZE;
+            if let Some(at) = self.vmas.highest_hole(low, self.mmap_base, len + slack, guard_of) {
+                return Ok((at + slack) & !(LARGE_PAGE - 1));
+            }
+        }
+        self.place(addr, len, flags, limits)
     }
 
     fn grow_heap(&mut self, from: usize, to: usize, limits: &Limits) -> Result<()> {

@@ -198,6 +198,55 @@ fn protect_and_unmap_under_writers() {
     });
 }
 
+/// Whole page tables move to and fro under running writers: nothing is written through the old place once the call has returned.
+fn move_tables_under_writers() {
+    const SPAN: usize = 2 << 20;
+    boot(|| {
+        let mm = Mm::new().unwrap();
+        map_fixed(&mm, VA, SPAN / PAGE, RW);
+        announce(&mm);
+        let threads: Vec<_> = (0..2).map(|i| run(&mm, "writer", i, writer)).collect();
+        let flags = mm::RemapFlags::MAYMOVE | mm::RemapFlags::FIXED;
+        let away = VA + 2 * SPAN;
+        let there = mm::Remap {
+            old: VA,
+            old_len: SPAN,
+            new_len: SPAN,
+            flags,
+            new_addr: away,
+            limits: Limits::root(),
+        };
+        for _ in 0..6 {
+            sched::time::sleep_ns(sim::random(20_000));
+            assert_eq!(mm.mremap(&there), Ok(away));
+            let words = || (0..PAGES).map(|p| word(&mm, away + p * PAGE)).collect::<Vec<_>>();
+            let before = words();
+            sched::time::sleep_ns(sim::random(10_000));
+            assert_eq!(words(), before, "written through the old place");
+            assert_eq!(mm.mremap(&mm::Remap { old: away, new_addr: VA, ..there }), Ok(VA));
+        }
+        STOP.store(true, Ordering::Relaxed);
+        for t in threads {
+            t.wait();
+        }
+        retire(&mm);
+    });
+}
+
+#[test]
+fn moved_tables_are_reached_by_one_way() {
+    sim::campaign("move_tables", SEEDS, |_| move_tables_under_writers());
+}
+
+#[test]
+fn a_missing_shoot_down_at_mremap_is_found() {
+    let (seed, out) = sim::expect_failure_with("move_tables_broken", 500, several, |_| {
+        sim::break_tlb_flushes(1);
+        move_tables_under_writers()
+    });
+    eprintln!("found by seed {seed}: {:?}", out.result);
+}
+
 #[test]
 fn rights_and_mappings_end_when_the_call_returns() {
     sim::campaign("protect", SEEDS, |_| protect_and_unmap_under_writers());

@@ -112,6 +112,20 @@ impl<'pt> Cursor<'pt> {
         Ok(self.leaf)
     }
 
+    /// The table above the leaf tables for an address of the user half, and its entry for the address; makes what is missing.
+    pub(super) fn make_above_leaf(&mut self, va: usize) -> Result<(Pfn, Slot), MapError> {
+        if va >= user::END {
+            return Err(MapError::BadAddress);
+        }
+        let mut table = self.pt.root;
+        for level in [3, 2] {
+            let s = entry::slot(table, index(va, level));
+            let e = entry::load(s);
+            table = if e != 0 { entry::pfn(e) } else { self.add_table(table, s)? };
+        }
+        Ok((table, entry::slot(table, index(va, 1))))
+    }
+
     #[cold]
     fn add_table(&mut self, above: Pfn, s: Slot) -> Result<Pfn, MapError> {
         let new = match self.reserve.as_mut().and_then(|r| r.take()) {

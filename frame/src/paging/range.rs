@@ -139,19 +139,46 @@ impl<'pt> Cursor<'pt> {
                 batch.removed(va, e);
             }
             if leaf.count(-n) == 0 {
-                self.remove_empty(first, batch);
+                self.remove_empty(first, 1, batch);
             }
+        }
+        // Leaf tables that moved away as a whole have left the tables above them, perhaps empty.
+        let mut va = range.start;
+        while range.len() >= LEAF_SPAN
+            && let Some((at, table)) = self.next_above_leaves(va, range.end)
+        {
+            if page::page_at(table).aux() == 0 {
+                self.remove_empty(at, 2, batch);
+            }
+            va = span_end(at, 2, range.end);
         }
     }
 
-    /// Takes the empty leaf table at `va` out of the tree, and the tables above that become empty with it.
-    fn remove_empty(&mut self, va: usize, batch: &mut TlbBatch<'pt>) {
+    /// The first table above leaf tables at or after `va` in the range, with the first address of the range that it maps.
+    fn next_above_leaves(&self, mut va: usize, end: usize) -> Option<(usize, Pfn)> {
+        'restart: while va < end {
+            let mut table = self.pt.root;
+            for level in [3, 2] {
+                let e = entry::load(entry::slot(table, index(va, level)));
+                if e == 0 {
+                    va = span_end(va, level, end);
+                    continue 'restart;
+                }
+                table = entry::pfn(e);
+            }
+            return Some((va, table));
+        }
+        None
+    }
+
+    /// Takes the empty table of a level's entry at `va` (1: a leaf table) out of the tree, and the tables above that become empty with it.
+    fn remove_empty(&mut self, va: usize, lowest: usize, batch: &mut TlbBatch<'pt>) {
         self.leaf = Leaf::NONE;
         let mut tables = [self.pt.root; 4];
-        for level in [3usize, 2, 1] {
+        for level in (lowest..=3).rev() {
             tables[level - 1] = entry::pfn(entry::load(entry::slot(tables[level], index(va, level as u32))));
         }
-        for level in 1..=3usize {
+        for level in lowest..=3usize {
             entry::exchange(entry::slot(tables[level], index(va, level as u32)), 0);
             batch.removed_table(va, tables[level - 1]);
             if page::page_at(tables[level]).aux_add(-1) != 0 {

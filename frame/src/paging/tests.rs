@@ -111,6 +111,84 @@ fn empty_tables_are_freed_and_reserves_are_used() {
     c.map(0x1234_5678_9000, a_page(), RW).unwrap();
 }
 
+/// What is mapped, by address.
+fn contents(pt: &PageTable) -> BTreeMap<usize, u64> {
+    let mut all = BTreeMap::new();
+    pt.lock().for_each_mapped(0..user::END, |va, m| {
+        all.insert(va, m.pfn);
+    });
+    all
+}
+
+#[test]
+fn whole_tables_move_and_what_they_leave_is_freed() {
+    const SPAN: usize = 2 << 20;
+    let pt = table();
+    let (from, to, len) = (5 * SPAN, 0x7000_0000_0000, 3 * SPAN);
+    let bare = pt.table_pages();
+    {
+        let mut c = pt.lock();
+        for va in (from + PAGE_SIZE..from + len).step_by(3 * PAGE_SIZE) {
+            c.map(va, a_page(), RW).unwrap();
+        }
+        // A table in the new place that was prepared and not used.
+        c.prepare(to + SPAN).unwrap();
+    }
+    let before = contents(&pt);
+    let moved: BTreeMap<_, _> = before.iter().map(|(va, pfn)| (va - from + to, *pfn)).collect();
+    let mut b = TlbBatch::new(&pt);
+    pt.lock().move_range(from, to, len, &mut b).unwrap();
+    assert_eq!(contents(&pt), moved);
+    pt.lock().move_range(to, from, len, &mut b).unwrap();
+    assert_eq!(contents(&pt), before);
+    pt.lock().move_range(from, to, len, &mut b).unwrap();
+    {
+        let mut c = pt.lock();
+        c.map(from, a_page(), RW).unwrap();
+        assert_eq!(c.move_range(from, to, SPAN, &mut b), Err(MapError::Busy));
+        c.unmap_range(from..from + len, &mut b);
+    }
+    assert_eq!(contents(&pt), moved);
+    // Three leaf tables and two above them, of the new place alone.
+    assert_eq!(pt.table_pages(), bare + 5);
+    pt.lock().unmap_range(to..to + len, &mut b);
+    b.flush();
+    assert_eq!(pt.table_pages(), bare);
+}
+
+proptest! {
+    /// Any moves, whole tables or parts of them, are what a list of pages says.
+    #[test]
+    fn moves_are_what_a_list_says(
+        pages in proptest::collection::btree_set(0usize..2048, 1..40),
+        moves in proptest::collection::vec((0usize..8, 0usize..8, 1usize..4, prop_oneof![Just(0usize), 0usize..512]), 1..12),
+    ) {
+        const SPAN: usize = 2 << 20;
+        let pt = table();
+        let bare = pt.table_pages();
+        let mut list = BTreeMap::new();
+        for &i in &pages {
+            let p = a_page();
+            list.insert(i * PAGE_SIZE, p.pfn());
+            pt.lock().map(i * PAGE_SIZE, p, RW).unwrap();
+        }
+        let mut b = TlbBatch::new(&pt);
+        for (from, to, spans, off) in moves {
+            let (from, to, len) = (from * SPAN, to * SPAN + off * PAGE_SIZE, spans * SPAN);
+            if from < to + len && to < from + len {
+                continue;
+            }
+            pt.lock().unmap_range(to..to + len, &mut b);
+            list.retain(|va, _| !(to..to + len).contains(va));
+            pt.lock().move_range(from, to, len, &mut b).unwrap();
+            list = list.into_iter().map(|(va, p)| (if (from..from + len).contains(&va) { va - from + to } else { va }, p)).collect();
+            prop_assert_eq!(&contents(&pt), &list);
+        }
+        pt.lock().unmap_range(0..user::END, &mut b);
+        prop_assert_eq!(pt.table_pages(), bare);
+    }
+}
+
 #[test]
 fn large_batches_keep_all_their_pages() {
     let pt = table();

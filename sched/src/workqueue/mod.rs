@@ -22,6 +22,7 @@
 //! | making and dismissing them | `manager` |
 //! | shortage of memory | `rescuer` |
 //! | items that take long | `intensive` |
+//! | pools that are stuck | `watchdog` |
 //! | unbound pools | `attrs` |
 //! | processors that come and go, suspend | `hotplug`, `freezer` |
 
@@ -40,6 +41,7 @@ mod queue;
 mod rescuer;
 mod sysfs;
 mod trace;
+mod watchdog;
 mod work;
 pub(crate) mod worker;
 
@@ -55,6 +57,7 @@ pub use self::{
     hotplug::{cpu_offline, cpu_online},
     pool::HIGHPRI_NICE,
     queue::{DFL_ACTIVE, Flags, MAX_ACTIVE, Workqueue},
+    watchdog::show_all_workqueues,
     work::{Work, WorkFn},
 };
 
@@ -136,6 +139,9 @@ fn read_parameters() {
     if let Some(n) = p.get("workqueue.cpu_intensive_warning_thresh").and_then(|v| v.parse().ok()) {
         intensive::WARNING_THRESH.store(n, Ordering::Relaxed);
     }
+    if let Some(n) = p.get("workqueue.watchdog_thresh").and_then(|v| v.parse().ok()) {
+        watchdog::THRESH_S.store(n, Ordering::Relaxed);
+    }
 }
 
 /// Makes the pools, a worker for each, and the queues that everybody may use. Needs kernel threads, and all processors that
@@ -165,6 +171,7 @@ pub(crate) fn start() -> Result<()> {
     };
     SYSTEM.call_once(|| s);
     sysfs::init()?;
+    watchdog::init()?;
     base::daemon::register(&worker::CARD)?;
     base::daemon::register(&rescuer::CARD)
 }

@@ -68,6 +68,8 @@ pub(super) struct PoolState {
     /// Nobody queues here any more; its workers go.
     pub(super) retired: bool,
     pub(super) hog_armed: bool,
+    /// When an item was last taken up, or came to an empty list.
+    pub(super) progress_ns: u64,
     pub(super) idle_armed: bool,
 }
 
@@ -100,6 +102,7 @@ impl Pool {
             disassociated: cpu.is_some(),
             retired: false,
             hog_armed: false,
+            progress_ns: 0,
             idle_armed: false,
         };
         let pool = frame::heap::try_arc(Pool {

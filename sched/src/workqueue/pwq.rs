@@ -17,7 +17,7 @@ use super::{
     fault,
     pool::{Pool, PoolState},
     queue::{Core, Flags},
-    trace,
+    trace, watchdog,
     work::{At, Work},
 };
 
@@ -142,6 +142,10 @@ impl Pwq {
     fn activate(self: &Arc<Self>, pool: &mut PoolState, work: Arc<Work>) {
         trace::activate_work(&work);
         work.put(At::Listed(self.clone()));
+        if pool.worklist.is_empty() {
+            pool.progress_ns = frame::time::now_ns();
+            watchdog::watch();
+        }
         pool.worklist.push_back(work);
     }
     /// Starts what the limit allows. The caller kicks the pool.

@@ -358,12 +358,10 @@ impl Workqueue {
             let Some(p) = done else { break };
             attrs::put_pool(&p.pool);
         }
-        // What was plugged waits for those before it.
-        if let Places::Unbound(now) = &self.places
-            && self.all.lock().len() == 1
-        {
-            let now = now.lock().clone();
-            now.unplug();
+        // Of an ordered queue the oldest place goes on; those behind it are plugged.
+        let first = self.all.lock().first().cloned();
+        if let Some(p) = first.filter(|_| self.core.flags.contains(Flags::ORDERED)) {
+            p.unplug();
         }
     }
 

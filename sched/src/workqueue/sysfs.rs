@@ -15,6 +15,7 @@ use super::{
     attrs, intensive, pool,
     pool::Pool,
     queue::{self, Flags, Workqueue},
+    watchdog,
 };
 
 const HOME: &str = "devices/virtual/workqueue";
@@ -145,6 +146,16 @@ fn parameters() -> Result<()> {
         |s| {
             let n = u32::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
             intensive::WARNING_THRESH.store(n, Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
+    t.knob(
+        &format!("{home}/watchdog_thresh"),
+        0o644,
+        |o| Ok(writeln!(o, "{}", watchdog::THRESH_S.load(Ordering::Relaxed))?),
+        |s| {
+            let n = u64::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
+            watchdog::THRESH_S.store(n, Ordering::Relaxed);
             Ok(())
         },
     )?;

@@ -173,6 +173,12 @@ impl Worker {
     pub(super) fn ran(&self, t: &Thread) -> u64 {
         runtime(t).saturating_sub(self.ran_at.load(Ordering::Relaxed))
     }
+    /// Its task's number and the function that it executes.
+    pub(super) fn at_work(&self) -> Option<(u32, &'static str)> {
+        let s = self.state.lock();
+        let (work, _) = s.current.as_ref()?;
+        Some((thread(s.task.as_ref()?).pid(), work.name()))
+    }
     pub(super) fn visit(&self, pool: Option<Arc<Pool>>) {
         let old = core::mem::replace(&mut self.state.lock().visits, pool);
         drop(old);
@@ -252,6 +258,7 @@ fn work<'a>(me: &Arc<Worker>, pool: &'a Arc<Pool>, mut p: Locked<'a>) -> Locked<
         me.clear_flags(&mut p, flags::PREP | flags::REBOUND);
         loop {
             let Some(next) = p.worklist.pop_front() else { break };
+            p.progress_ns = frame::time::now_ns();
             assign(next, me);
             p = execute_scheduled(me, pool, p);
             if !p.snapshot().keep_working() {

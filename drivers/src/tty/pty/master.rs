@@ -154,6 +154,8 @@ impl Drop for Master {
     fn drop(&mut self) {
         self.pair.status.lock().master_closed = true;
         self.devpts.remove(self.number);
+        // What was written before comes before the end.
+        self.slave.flush.flush();
         self.slave.hang_up();
         self.pair.to_slave.clear();
         self.pair.to_master.wake();

@@ -2,7 +2,10 @@
 //! and processors that come and go, on several processors with seeded preemption at every atomic access.
 //!
 //! `NIGHTSHIFT_SEEDS=100000 cargo test -p sched --test workqueue --release` for a long campaign; `NIGHTSHIFT_SEED=n` replays one.
-//! The variants at the end are wrong on purpose: the same checks must find each.
+//! The variants in `wrong` are wrong on purpose: the same checks must find each.
+
+mod changes;
+mod wrong;
 
 use std::sync::Arc;
 
@@ -19,6 +22,8 @@ use sched::{
         fault::{self, bits},
     },
 };
+
+use wrong::wrong_bits;
 
 const SEEDS: u64 = 300;
 /// How many seeds a wrong variant may take to show.
@@ -336,61 +341,6 @@ fn nothing_happens_after_cancel_sync() {
     sim::campaign("wq_cancel_sync", SEEDS, |_| boot(cancel_sync));
 }
 
-/// The items of an ordered queue are executed in the order of queueing, one at a time, whoever queues them and even if its
-/// pool is exchanged.
-fn ordered() {
-    let q = Workqueue::new("ordered", Flags::ORDERED | Flags::SYSFS, 1).unwrap();
-    let lock = Arc::new(frame::sync::SpinLockIrq::new(&ORDER, Vec::<u32>::new()));
-    let seen = Arc::new(frame::sync::SpinLockIrq::new(&ORDER, Vec::<u32>::new()));
-    let inside = Arc::new(AtomicU32::new(0));
-    let next = Arc::new(AtomicU32::new(0));
-    let users: Vec<_> = (0..2)
-        .map(|t| {
-            let (q, lock, seen, inside, next) =
-                (q.clone(), lock.clone(), seen.clone(), inside.clone(), next.clone());
-            spawn(&format!("user/{t}"), move || {
-                for _ in 0..6 {
-                    let n = next.fetch_add(1, SeqCst);
-                    let (seen, inside) = (seen.clone(), inside.clone());
-                    let kind = if random(2) == 0 { Kind::Sleeps } else { Kind::Short };
-                    let w = Work::new("ordered_fn", move |_| {
-                        assert_eq!(inside.fetch_add(1, SeqCst), 0, "two items of an ordered queue at once");
-                        body(kind);
-                        seen.lock().push(n);
-                        inside.fetch_sub(1, SeqCst);
-                    })
-                    .unwrap();
-                    // The order is the one in which they get the lock.
-                    let mut l = lock.lock();
-                    l.push(n);
-                    assert!(q.queue(&w));
-                    drop(l);
-                    time::sleep_ns(random(20) * US);
-                }
-            })
-        })
-        .collect();
-    if random(2) == 0 {
-        time::sleep_ns(random(100) * US);
-        let _ = base::tree::sys()
-            .find("devices/virtual/workqueue/ordered/nice")
-            .unwrap()
-            .write(format!("{}", random(20)).as_bytes());
-    }
-    users.iter().for_each(|u| u.wait());
-    q.flush();
-    let (want, got) = (lock.lock().clone(), seen.lock().clone());
-    assert_eq!(got, want, "out of order");
-    q.destroy();
-}
-
-static ORDER: frame::sync::LockClass = frame::sync::LockClass::new("test_order");
-
-#[test]
-fn ordered_is_in_order() {
-    sim::campaign("wq_ordered", SEEDS, |_| boot(ordered));
-}
-
 /// Delays: not early, not twice, not after a cancel that said so; put off and brought forward.
 fn delayed() {
     let q =
@@ -581,154 +531,10 @@ fn drains() {
     sim::campaign("wq_drain", SEEDS, |_| boot(drain));
 }
 
-/// Attributes change, processors leave and come back, and the freezer comes by: nothing is lost.
-fn upheaval() {
-    let per_cpu = Workqueue::new("percpu", Flags::empty(), 2).unwrap();
-    let unbound = Workqueue::new("unbound", Flags::UNBOUND | Flags::SYSFS, 2).unwrap();
-    let frozen = Workqueue::new("frozen", Flags::FREEZABLE, 2).unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let s = stop.clone();
-    let meddler = spawn("meddler", move || {
-        let cpus = frame::cpu::possible() as u64;
-        let knob = |name: &str, v: u64| {
-            let n = base::tree::sys().find(&format!("devices/virtual/workqueue/unbound/{name}")).unwrap();
-            n.write(format!("{v:x}").as_bytes()).unwrap();
-        };
-        while !s.load(SeqCst) {
-            let cpu = CpuId::new(random(cpus) as u32).unwrap();
-            match random(5) {
-                0 => {
-                    workqueue::cpu_offline(cpu);
-                    time::sleep_ns(random(60) * US);
-                    workqueue::cpu_online(cpu).unwrap();
-                }
-                1 => knob("nice", random(9)),
-                2 => knob("cpumask", 1 + random((1 << cpus) - 1)),
-                3 => knob("max_active", 1 + random(3)),
-                _ => {
-                    workqueue::freeze_workqueues_begin();
-                    while workqueue::freeze_workqueues_busy() {
-                        time::sleep_ns(10 * US);
-                    }
-                    time::sleep_ns(random(60) * US);
-                    workqueue::thaw_workqueues();
-                }
-            }
-            time::sleep_ns(random(50) * US);
-        }
-    });
-    let users: Vec<_> = [&per_cpu, &unbound, &frozen]
-        .map(|q| {
-            let q = q.clone();
-            spawn("user", move || {
-                let limit = Arc::new(Limit::default());
-                let items: Vec<_> = (0..3).map(|_| item(Kind::Sleeps, &limit)).collect();
-                for _ in 0..12 {
-                    one_operation(&q, &items[random(3) as usize]);
-                }
-                q.flush();
-                for i in &items {
-                    let (a, b) = (i.watch.accepted.load(SeqCst), i.watch.taken_back.load(SeqCst));
-                    assert_eq!(i.watch.ended.load(SeqCst), a - b);
-                }
-            })
-        })
-        .into_iter()
-        .collect();
-    users.iter().for_each(|u| u.wait());
-    stop.store(true, SeqCst);
-    meddler.wait();
-    [per_cpu, unbound, frozen].iter().for_each(|q| q.destroy());
-}
-
-#[test]
-fn upheaval_loses_nothing() {
-    sim::campaign("wq_upheaval", SEEDS, |_| boot(upheaval));
-}
-
-/// After five minutes idle a pool that had grown is small again, and its workers' numbers are free.
-fn cull() {
-    let before = sched::pid::count();
-    let hold = Arc::new(Completion::new());
-    let works: Vec<_> = (0..10)
-        .map(|_| {
-            let h = hold.clone();
-            Work::new("block_fn", move |_| h.wait()).unwrap()
-        })
-        .collect();
-    works.iter().for_each(|w| {
-        workqueue::events().queue_on(CpuId::BOOT, w);
-    });
-    while sched::pid::count() < before + 10 {
-        time::sleep_ns(MS);
-    }
-    hold.complete_all();
-    works.iter().for_each(|w| {
-        w.flush();
-    });
-    time::sleep_ns(400_000 * MS);
-    let now = sched::pid::count();
-    assert!((before..before + 2).contains(&now), "{before} tasks before, {now} after");
-}
-
-#[test]
-fn idle_workers_go() {
-    sim::campaign("wq_cull", SEEDS / 10, |_| boot(cull));
-}
-
 #[test]
 fn same_seed_same_run() {
     let run = || sim::run(sim::Config::from_seed(5), || boot(|| operations(12)));
     let (a, b) = (run(), run());
     assert!(a.is_ok(), "{}", a.report);
     assert_eq!((a.hash, a.steps, a.time_ns), (b.hash, b.steps, b.time_ns));
-}
-
-/// What a wrong variant does wrong.
-static WRONG: AtomicU32 = AtomicU32::new(0);
-fn wrong_bits() -> u32 {
-    WRONG.load(SeqCst)
-}
-
-/// Some seed must fail, and its report says how to replay it.
-fn is_found(name: &str, wrong: u32, says: &str, check: fn()) {
-    let (seed, out) = sim::expect_failure(name, WRONG_SEEDS, move |_| {
-        boot(move || {
-            WRONG.store(wrong, SeqCst);
-            fault::inject(wrong);
-            check();
-        })
-    });
-    eprintln!("{name}: found by seed {seed}");
-    assert!(out.report.contains(says) || format!("{:?}", out.result).contains(says), "{}", out.report);
-}
-
-#[test]
-fn a_lost_wake_up_is_found() {
-    // The run hangs: everybody waits.
-    is_found("wrong_wakeup", bits::LOSE_WAKEUP, "", sleepers_let_others_run);
-}
-#[test]
-fn reentrance_is_found() {
-    is_found("wrong_reentrance", bits::REENTER, "executed by two workers at once", || operations(12));
-}
-#[test]
-fn a_missing_mayday_is_found() {
-    is_found("wrong_mayday", bits::NO_MAYDAY, "", rescue);
-}
-#[test]
-fn disorder_is_found() {
-    is_found("wrong_order", bits::DISORDER, "", ordered);
-}
-#[test]
-fn an_early_flush_is_found() {
-    is_found("wrong_flush", bits::FLUSH_EARLY, "flush", || operations(12));
-}
-#[test]
-fn an_open_cancel_is_found() {
-    is_found("wrong_cancel", bits::CANCEL_OPEN, "", cancel_sync_against_others);
-}
-#[test]
-fn a_forgotten_limit_is_found() {
-    is_found("wrong_limit", bits::NO_LIMIT, "executed at once", || operations(12));
 }

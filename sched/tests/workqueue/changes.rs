@@ -1,0 +1,164 @@
+//! What changes under a queue's feet: its attributes, processors, the freezer, the size of its pool.
+
+use std::sync::Arc;
+
+use frame::{
+    atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    cpu::CpuId,
+    sim,
+    sync::Completion,
+};
+use sched::{
+    time,
+    workqueue::{self, Flags, Work, Workqueue},
+};
+
+use crate::{Kind, Limit, MS, SEEDS, US, body, boot, item, one_operation, random, spawn};
+
+/// The items of an ordered queue are executed in the order of queueing, one at a time, whoever queues them and even if its
+/// pool is exchanged.
+pub(crate) fn ordered() {
+    let q = Workqueue::new("ordered", Flags::ORDERED | Flags::SYSFS, 1).unwrap();
+    let lock = Arc::new(frame::sync::SpinLockIrq::new(&ORDER, Vec::<u32>::new()));
+    let seen = Arc::new(frame::sync::SpinLockIrq::new(&ORDER, Vec::<u32>::new()));
+    let inside = Arc::new(AtomicU32::new(0));
+    let next = Arc::new(AtomicU32::new(0));
+    let users: Vec<_> = (0..2)
+        .map(|t| {
+            let (q, lock, seen, inside, next) =
+                (q.clone(), lock.clone(), seen.clone(), inside.clone(), next.clone());
+            spawn(&format!("user/{t}"), move || {
+                for _ in 0..6 {
+                    let n = next.fetch_add(1, SeqCst);
+                    let (seen, inside) = (seen.clone(), inside.clone());
+                    let kind = if random(2) == 0 { Kind::Sleeps } else { Kind::Short };
+                    let w = Work::new("ordered_fn", move |_| {
+                        assert_eq!(inside.fetch_add(1, SeqCst), 0, "two items of an ordered queue at once");
+                        body(kind);
+                        seen.lock().push(n);
+                        inside.fetch_sub(1, SeqCst);
+                    })
+                    .unwrap();
+                    // The order is the one in which they get the lock.
+                    let mut l = lock.lock();
+                    l.push(n);
+                    assert!(q.queue(&w));
+                    drop(l);
+                    time::sleep_ns(random(20) * US);
+                }
+            })
+        })
+        .collect();
+    let nice = base::tree::sys().find("devices/virtual/workqueue/ordered/nice").unwrap();
+    for _ in 0..random(4) {
+        time::sleep_ns(random(60) * US);
+        nice.write(format!("{}", random(20)).as_bytes()).unwrap();
+    }
+    users.iter().for_each(|u| u.wait());
+    q.flush();
+    let (want, got) = (lock.lock().clone(), seen.lock().clone());
+    assert_eq!(got, want, "out of order");
+    q.destroy();
+}
+
+static ORDER: frame::sync::LockClass = frame::sync::LockClass::new("test_order");
+
+#[test]
+fn ordered_is_in_order() {
+    sim::campaign("wq_ordered", SEEDS, |_| boot(ordered));
+}
+
+/// Attributes change, processors leave and come back, and the freezer comes by: nothing is lost.
+fn upheaval() {
+    let per_cpu = Workqueue::new("percpu", Flags::empty(), 2).unwrap();
+    let unbound = Workqueue::new("unbound", Flags::UNBOUND | Flags::SYSFS, 2).unwrap();
+    let frozen = Workqueue::new("frozen", Flags::FREEZABLE, 2).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let s = stop.clone();
+    let meddler = spawn("meddler", move || {
+        let cpus = frame::cpu::possible() as u64;
+        let knob = |name: &str, v: u64| {
+            let n = base::tree::sys().find(&format!("devices/virtual/workqueue/unbound/{name}")).unwrap();
+            n.write(format!("{v:x}").as_bytes()).unwrap();
+        };
+        while !s.load(SeqCst) {
+            let cpu = CpuId::new(random(cpus) as u32).unwrap();
+            match random(5) {
+                0 => {
+                    workqueue::cpu_offline(cpu);
+                    time::sleep_ns(random(60) * US);
+                    workqueue::cpu_online(cpu).unwrap();
+                }
+                1 => knob("nice", random(9)),
+                2 => knob("cpumask", 1 + random((1 << cpus) - 1)),
+                3 => knob("max_active", 1 + random(3)),
+                _ => {
+                    workqueue::freeze_workqueues_begin();
+                    while workqueue::freeze_workqueues_busy() {
+                        time::sleep_ns(10 * US);
+                    }
+                    time::sleep_ns(random(60) * US);
+                    workqueue::thaw_workqueues();
+                }
+            }
+            time::sleep_ns(random(50) * US);
+        }
+    });
+    let users: Vec<_> = [&per_cpu, &unbound, &frozen]
+        .map(|q| {
+            let q = q.clone();
+            spawn("user", move || {
+                let limit = Arc::new(Limit::default());
+                let items: Vec<_> = (0..3).map(|_| item(Kind::Sleeps, &limit)).collect();
+                for _ in 0..12 {
+                    one_operation(&q, &items[random(3) as usize]);
+                }
+                q.flush();
+                for i in &items {
+                    let (a, b) = (i.watch.accepted.load(SeqCst), i.watch.taken_back.load(SeqCst));
+                    assert_eq!(i.watch.ended.load(SeqCst), a - b);
+                }
+            })
+        })
+        .into_iter()
+        .collect();
+    users.iter().for_each(|u| u.wait());
+    stop.store(true, SeqCst);
+    meddler.wait();
+    [per_cpu, unbound, frozen].iter().for_each(|q| q.destroy());
+}
+
+#[test]
+fn upheaval_loses_nothing() {
+    sim::campaign("wq_upheaval", SEEDS, |_| boot(upheaval));
+}
+
+/// After five minutes idle a pool that had grown is small again, and its workers' numbers are free.
+fn cull() {
+    let before = sched::pid::count();
+    let hold = Arc::new(Completion::new());
+    let works: Vec<_> = (0..10)
+        .map(|_| {
+            let h = hold.clone();
+            Work::new("block_fn", move |_| h.wait()).unwrap()
+        })
+        .collect();
+    works.iter().for_each(|w| {
+        workqueue::events().queue_on(CpuId::BOOT, w);
+    });
+    while sched::pid::count() < before + 10 {
+        time::sleep_ns(MS);
+    }
+    hold.complete_all();
+    works.iter().for_each(|w| {
+        w.flush();
+    });
+    time::sleep_ns(400_000 * MS);
+    let now = sched::pid::count();
+    assert!((before..before + 2).contains(&now), "{before} tasks before, {now} after");
+}
+
+#[test]
+fn idle_workers_go() {
+    sim::campaign("wq_cull", SEEDS / 10, |_| boot(cull));
+}
