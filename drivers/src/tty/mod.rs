@@ -150,6 +150,8 @@ pub struct Tty {
     input: Mutex<()>,
     /// Passes on what arrived: `flush_to_ldisc`.
     flush: Arc<Work>,
+    /// What queues that when the driver tells of bytes.
+    arrived: Once<Arc<WaitEntry>>,
     readers: PollQueue,
 }
 
@@ -190,6 +192,7 @@ impl Tty {
             write_lock: Mutex::new(&WRITE, ()),
             input: Mutex::new(&INPUT, ()),
             flush,
+            arrived: Once::new(),
             readers,
         })
         .ok_or(base::Errno::ENOMEM)?;
@@ -212,7 +215,8 @@ impl Tty {
         let arrived = WaitEntry::new_callback(Box::new(move |_| {
             workqueue::events_unbound().queue(&work);
         }));
-        tty.driver.arrival_queue().add(&arrived);
+        // The terminal keeps it: a queue lets go of an entry that nobody else holds.
+        tty.driver.arrival_queue().add(tty.arrived.call_once(|| arrived));
         // What came before.
         tty.schedule_flush();
         Ok(tty)
