@@ -206,7 +206,10 @@ pub fn declare() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", u8::from(is_restricted()))?),
         |b| match tree::parse_int(b)? {
-            n @ 0..=1 => Ok(RESTRICT.store(n == 1, Relaxed)),
+            n @ 0..=1 => {
+                RESTRICT.store(n == 1, Relaxed);
+                Ok(())
+            }
             _ => Err(Errno::EINVAL),
         },
     )?;

@@ -75,7 +75,10 @@ pub fn register_current() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", u8::from(LEGACY_TIOCSTI.load(Relaxed)))?),
         |b| match base::tree::parse_int(b)? {
-            n @ 0..=1 => Ok(LEGACY_TIOCSTI.store(n == 1, Relaxed)),
+            n @ 0..=1 => {
+                LEGACY_TIOCSTI.store(n == 1, Relaxed);
+                Ok(())
+            }
             _ => Err(Errno::EINVAL),
         },
     )
