@@ -150,7 +150,7 @@ pub struct Tty {
     input: Mutex<()>,
     /// Passes on what arrived: `flush_to_ldisc`.
     flush: Arc<Work>,
-    /// Listens to the driver's arrival queue, which lets go of entries that nobody else keeps.
+    /// What queues that when the driver tells of bytes.
     arrived: Once<Arc<WaitEntry>>,
     readers: PollQueue,
 }
@@ -215,8 +215,8 @@ impl Tty {
         let arrived = WaitEntry::new_callback(Box::new(move |_| {
             workqueue::events_unbound().queue(&work);
         }));
-        tty.driver.arrival_queue().add(&arrived);
-        tty.arrived.call_once(|| arrived);
+        // The terminal keeps it: a queue lets go of an entry that nobody else holds.
+        tty.driver.arrival_queue().add(tty.arrived.call_once(|| arrived));
         // What came before.
         tty.schedule_flush();
         Ok(tty)

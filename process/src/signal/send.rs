@@ -188,7 +188,9 @@ fn queue(p: &Process, to: Option<&TaskRef>, info: SigInfo, force: Force) -> Resu
             trace::generated(&info, t, to.is_none(), what);
         }
     };
-    if !prepare(p, &mut s, d.blocked(), sig, force) {
+    // What a thread waits for in sigtimedwait is blocked as far as ignoring it is concerned.
+    let blocked = d.blocked().or(SigSet(d.real_blocked.load(Relaxed)));
+    if !prepare(p, &mut s, blocked, sig, force) {
         note(Sent::Ignored);
         return Ok(None);
     }

@@ -60,12 +60,12 @@ pub trait Devpts: Send + Sync {
     fn remove(&self, number: u32);
 }
 
-/// What tells which devpts a place is in.
-type Find = fn(&Path) -> Option<Arc<dyn Devpts>>;
-static FIND: Once<Find> = Once::new();
+/// Tells which devpts a place is in, if any.
+pub type FindFn = fn(&Path) -> Option<Arc<dyn Devpts>>;
+static FIND: Once<FindFn> = Once::new();
 
 /// Installs what tells which devpts a place is in, if any.
-pub fn install_devpts(f: Find) {
+pub fn install_devpts(f: FindFn) {
     FIND.call_once(|| f);
 }
 
