@@ -37,7 +37,7 @@ mod vector;
 
 pub use affinity::{default_affinity, evacuate, set_affinity, set_default_affinity};
 pub(crate) use desc::on_vector;
-pub use desc::{Handled, install_complaint};
+pub use desc::{Handled, Watcher, install_complaint, watch_handlers};
 pub(crate) use info::note_internal;
 pub use info::{Internal, IrqInfo, count, info, internal_count, list, spurious_count, total_on};
 pub use request::{

@@ -35,6 +35,7 @@ pub fn init() -> base::Result<vfs::Path> {
     devtmpfs::init()?;
     devpts::init()?;
     pipe::init()?;
+    vfs::drop_caches::init()?;
     tmpfs::mount_rootfs()
 }
 

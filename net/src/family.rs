@@ -43,6 +43,11 @@ fn find(family: i32, kind: u32) -> Result<Family> {
     if kind >= SOCK_MAX {
         return Err(Errno::EINVAL);
     }
+    if let Some(known) = FAMILIES.read()[n] {
+        return Ok(known);
+    }
+    // What the program did shows in the table, not in its status.
+    let _ = base::kmod::request_module(format_args!("net-pf-{n}"));
     FAMILIES.read()[n].ok_or(Errno::EAFNOSUPPORT)
 }
 

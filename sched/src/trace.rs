@@ -1,4 +1,4 @@
-//! This room's trace events: `sched`, `timer`, `irq:softirq_*` and `task`, with Linux's fields and texts, and what tells
+//! This room's trace events: `sched`, `timer`, `irq` and `task`, with Linux's fields and texts, and what tells
 //! the rings who runs.
 //!
 //! The events of processes stand here too (fork, exec, exit …): the rooms that make them happen hit them.
@@ -13,9 +13,12 @@ use base::trace::{
 };
 use frame::{cpu::CpuId, task::State};
 
+mod irq;
+
+pub(crate) use irq::{softirq_entry, softirq_exit, softirq_raise};
+
 use crate::{
     runqueue::RunQueue,
-    softirq,
     thread::{Payload, TaskRef, Thread, thread},
 };
 
@@ -188,27 +191,6 @@ base::trace_event! {
     print "pid={pid} oldcomm={oldcomm} newcomm={newcomm} oom_score_adj={oom_score_adj}"
 }
 
-macro_rules! softirqs {
-    ($($(#[$doc:meta])* $name:ident)*) => {
-        $(base::trace_event! {
-            $(#[$doc])*
-            pub(crate) struct $name in "irq" {
-                vec: u32 = "unsigned int",
-            }
-            format r#""vec=%u [action=%s]", REC->vec, __print_symbolic(REC->vec, { 0, "HI" }, { 1, "TIMER" }, { 2, "NET_TX" }, { 3, "NET_RX" }, { 4, "BLOCK" }, { 5, "IRQ_POLL" }, { 6, "TASKLET" }, { 7, "SCHED" }, { 8, "HRTIMER" }, { 9, "RCU" })"#;
-            print "vec={} [action={}]", vec, softirq::NAMES.get(vec as usize).unwrap_or(&"?")
-        })*
-    };
-}
-softirqs! {
-    /// A softirq was marked pending.
-    softirq_raise
-    /// Its function begins.
-    softirq_entry
-    /// Its function is over.
-    softirq_exit
-}
-
 macro_rules! of_a_timer {
     ($($(#[$doc:meta])* $name:ident $field:ident $format:literal $print:literal)*) => {
         $(base::trace_event! {
@@ -307,6 +289,7 @@ base::trace_event! {
 /// Registers the events, and says who runs. Before anything else of this room.
 pub(crate) fn init() {
     base::trace::install_who(who);
+    irq::init();
     base::trace::register(&[
         sched_kthread_stop::event(),
         sched_kthread_stop_ret::event(),
@@ -323,9 +306,6 @@ pub(crate) fn init() {
         sched_stat_runtime::event(),
         task_newtask::event(),
         task_rename::event(),
-        softirq_entry::event(),
-        softirq_exit::event(),
-        softirq_raise::event(),
         timer_init::event(),
         timer_start::event(),
         timer_expire_entry::event(),

@@ -229,3 +229,37 @@ fn a_reader_that_does_not_ask_is_found() {
     let (seed, out) = sim::expect_failure("trace_no_wake", 50, |_| boot(|| one_by_one(false)));
     assert!(!out.is_ok(), "seed {seed}: {}", out.report);
 }
+
+/// Handlers of a shared line: each is seen to begin and to answer, in turn.
+fn handlers_are_traced() {
+    use frame::irq::{self, Handled, Share};
+    let _first = irq::request_line(20, "first", Share::Shared, || Handled::No).unwrap();
+    let _second = irq::request_line(20, "second", Share::Shared, || Handled::Yes).unwrap();
+    let handlers = || events().into_iter().filter(|e| e.name().starts_with("irq_handler_"));
+    handlers().for_each(|e| e.switch(true));
+    sim::at(frame::time::now_ns() + 1000, || sim::raise_line(20));
+    sched::time::sleep_ns(100_000);
+    handlers().for_each(|e| e.switch(false));
+    sim::at(frame::time::now_ns() + 1000, || sim::raise_line(20));
+    sched::time::sleep_ns(100_000);
+    let mut consumer = Consumer::new(None).unwrap();
+    let mut seen = Vec::new();
+    while let Some(e) = consumer.take() {
+        let line = base::trace::text::to_string(e).unwrap();
+        seen.push(line.split_once(": ").map(|(_, t)| t.trim().to_string()).unwrap());
+    }
+    assert_eq!(
+        seen,
+        [
+            "irq_handler_entry: irq=20 name=first",
+            "irq_handler_exit: irq=20 ret=unhandled",
+            "irq_handler_entry: irq=20 name=second",
+            "irq_handler_exit: irq=20 ret=handled",
+        ]
+    );
+}
+
+#[test]
+fn interrupt_handlers_are_seen() {
+    sim::campaign("trace_irq", 20, |_| boot(handlers_are_traced));
+}

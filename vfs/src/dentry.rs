@@ -297,6 +297,15 @@ impl Dentry {
         n
     }
 
+    /// Appends the cached children that are folders. `ENOMEM`: some, or none.
+    pub(crate) fn collect_folders(&self, out: &mut Vec<Arc<Dentry>>) -> Result<()> {
+        let c = self.children.lock();
+        out.try_reserve(c.table.len())?;
+        let children = c.table.iter().filter_map(|e| e.dentry.as_ref());
+        out.extend(children.filter(|d| d.inode.is_dir()).cloned());
+        Ok(())
+    }
+
     /// A name is gone without anyone having removed it (a process has ended): it and all below it leave the cache.
     pub fn forget(&self, name: &[u8]) {
         if let Some(d) = self.remove(name) {

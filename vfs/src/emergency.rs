@@ -5,7 +5,7 @@ use alloc::{sync::Arc, vec::Vec};
 use crate::{mount::NAMESPACE, mount_ops::all_mounts, superblock::SuperBlock, types::major};
 
 /// The super blocks of all mounts, each once.
-fn all() -> Vec<Arc<SuperBlock>> {
+pub(crate) fn all() -> Vec<Arc<SuperBlock>> {
     let mut list: Vec<Arc<SuperBlock>> = Vec::new();
     for m in all_mounts(&NAMESPACE.lock()) {
         if !list.iter().any(|s| Arc::ptr_eq(s, m.sb())) {

@@ -34,6 +34,7 @@ pub mod attr;
 pub mod context;
 pub mod copy;
 pub mod dentry;
+pub mod drop_caches;
 pub mod emergency;
 pub mod epoll;
 pub mod eventfd;

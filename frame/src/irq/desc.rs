@@ -30,6 +30,20 @@ pub(super) struct Action {
     pub(super) handler: Box<dyn Fn() -> Handled + Send + Sync>,
 }
 
+impl Action {
+    fn run(&self, number: u32) -> Handled {
+        let watcher = WATCHER.get();
+        if let Some(w) = watcher {
+            (w.entry)(number, &self.name);
+        }
+        let answer = (self.handler)();
+        if let Some(w) = watcher {
+            (w.exit)(number, answer);
+        }
+        answer
+    }
+}
+
 /// Where an interrupt comes from.
 pub(super) enum Source {
     /// Nobody has it.
@@ -114,6 +128,21 @@ pub fn install_complaint(f: fn(u32)) {
     COMPLAINT.call_once(|| f);
 }
 
+/// What is told of each handler's run, in interrupt context: for traces. It must be quick.
+pub struct Watcher {
+    /// A handler begins: the interrupt's number, the name under which the handler was requested.
+    pub entry: fn(u32, &str),
+    /// It has answered.
+    pub exit: fn(u32, Handled),
+}
+
+static WATCHER: Once<&'static Watcher> = Once::new();
+
+/// Installs what is told of handlers; the first call decides.
+pub fn watch_handlers(w: &'static Watcher) {
+    WATCHER.call_once(|| w);
+}
+
 /// What a back end calls when a device's vector arrives, between `irq_enter` and `irq_exit`. The back end signals the end of
 /// the interrupt afterwards: the handlers have quieted a level-triggered line by then.
 pub(crate) fn on_vector(vector: u8) {
@@ -140,7 +169,7 @@ impl Desc {
         let section = rcu::read();
         let mut handled = false;
         for a in self.actions.load(&section).into_iter().flatten() {
-            handled |= (a.handler)() == Handled::Yes;
+            handled |= a.run(self.number) == Handled::Yes;
         }
         drop(section);
         self.note(handled);
