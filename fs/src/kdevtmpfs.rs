@@ -46,6 +46,7 @@ static SERVED: AtomicU64 = AtomicU64::new(0);
 pub fn init() -> Result<()> {
     sched::kthread::spawn("kdevtmpfs", run)?;
     base::daemon::register(&CARD)?;
+    base::daemon::count_work(&CARD, "requests", || SERVED.load(Ordering::Relaxed))?;
     base::tree::sys().file("kernel/nightshift/daemons/kdevtmpfs/requests", 0o444, |o| {
         Ok(writeln!(o, "{}", SERVED.load(Ordering::Relaxed))?)
     })?;

@@ -397,6 +397,7 @@ pub(crate) fn init() -> Result<()> {
     )?;
     base::uevent::set_helper_runner(run_uevent_helper)?;
     base::daemon::register(&CARD)?;
+    base::daemon::count_work(&CARD, "programs", || CALLS.load(Relaxed))?;
     tree::sys().file("kernel/nightshift/daemons/khelper/calls", 0o444, |o| {
         Ok(writeln!(o, "{}", CALLS.load(Relaxed))?)
     })

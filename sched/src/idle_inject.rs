@@ -66,6 +66,11 @@ fn cpu(c: CpuId) -> &'static Cpu {
     &CPUS[c.index()]
 }
 
+/// How long all processors have rested, in microseconds.
+pub(crate) fn injected_us() -> u64 {
+    CPUS.iter().map(|c| c.injected_ns.load(Ordering::Relaxed)).sum::<u64>() / 1000
+}
+
 fn inject(me: CpuId) {
     let s = cpu(me);
     s.busy.store(true, Ordering::SeqCst);

@@ -8,9 +8,17 @@
 //! * **Documented**: Linux `kernel/softirq.c`.
 
 use base::{Result, daemon::Card};
-use frame::{context::PreemptGuard, cpu::CpuId, sync::once::Once};
+use frame::{
+    atomic::{AtomicU64, Ordering},
+    context::PreemptGuard,
+    cpu::CpuId,
+    sync::once::Once,
+};
 
-use crate::kthread::{PerCpuThread, PerCpuThreads};
+use crate::{
+    kthread::{PerCpuThread, PerCpuThreads},
+    softirq,
+};
 
 pub(crate) static CARD: Card = Card {
     name: "ksoftirqd",
@@ -31,9 +39,19 @@ static ROW: PerCpuThread = PerCpuThread {
     unpark: |_| (),
 };
 
-fn work(_: CpuId) {
+/// Softirqs that ran in these threads.
+static DONE: AtomicU64 = AtomicU64::new(0);
+
+fn work(me: CpuId) {
     let _g = PreemptGuard::new();
+    let count = || (0..softirq::VECTORS).map(|v| softirq::count(me, v)).sum::<u64>();
+    let before = count();
     frame::irq::run_pending_softirqs();
+    DONE.fetch_add(count() - before, Ordering::Relaxed);
+}
+
+pub(crate) fn done() -> u64 {
+    DONE.load(Ordering::Relaxed)
 }
 
 /// Wakes the thread of a processor. Softirqs raised before there is one run at the next interrupt.

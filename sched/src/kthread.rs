@@ -32,7 +32,8 @@ use frame::{
 
 pub use crate::smpboot::{PerCpuThread, PerCpuThreads};
 use crate::{
-    kthreadd, pid,
+    figures::{self, Reason},
+    kthreadd,
     thread::{TaskRef, thread},
     time, trace,
 };
@@ -83,6 +84,18 @@ pub enum Wake<T> {
     Park,
     /// Call [`Kthread::freeze`].
     Freeze,
+}
+
+impl<T> Wake<T> {
+    fn reason(&self) -> Reason {
+        match self {
+            Wake::Event(_) => Reason::Event,
+            Wake::TimedOut => Reason::TimedOut,
+            Wake::Stop => Reason::Stop,
+            Wake::Park => Reason::Park,
+            Wake::Freeze => Reason::Freeze,
+        }
+    }
 }
 
 /// The thread's own view of itself: what its function is given.
@@ -145,7 +158,7 @@ impl Kthread {
     ) -> Wake<T> {
         let deadline = timeout_ns.map(|ns| time::now_ns().saturating_add(ns));
         let r = time::wait_timeout(q, state, deadline, || self.request().or_else(|| cond().map(Wake::Event)));
-        match r {
+        let wake = match r {
             Ok(Some(w)) => w,
             Ok(None) => Wake::TimedOut,
             // Kernel threads take no signals; one sent by mistake must neither look like an event nor keep the
@@ -154,7 +167,9 @@ impl Kthread {
                 task::current().clear_work(task::Work::all());
                 self.request().unwrap_or(Wake::TimedOut)
             }
-        }
+        };
+        figures::note(wake.reason());
+        wake
     }
     /// Stays parked until it is told to go on, or to stop.
     pub fn park(&self) {
@@ -334,7 +349,7 @@ fn exit(c: &Control, code: i32) {
     let me = crate::me();
     base::trace!(trace::sched_process_exit { comm: trace::comm(&me), pid: me.pid() as i32, prio: me.prio() });
     base::trace!(trace::sched_process_free { comm: trace::comm(&me), pid: me.pid() as i32, prio: me.prio() });
-    pid::release(crate::me().pid());
+    figures::ended(&me);
     c.result.call_once(|| code);
     c.flags.fetch_or(EXITED, Ordering::SeqCst);
     c.changed.wake_all();

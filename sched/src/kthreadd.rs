@@ -15,12 +15,14 @@ use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc};
 
 use base::{Errno, Result, daemon::Card};
 use frame::{
+    atomic::{AtomicU64, Ordering},
     cpu::CpuMask,
     sync::{SpinLock, WaitQueue, once::Once},
     task::Task,
 };
 
 use crate::{
+    figures::{self, Reason},
     kthread::{self, Body, Control, KthreadHandle, REQUESTS_CLASS, Request, RequestState},
     pid::{self, PidReservation},
     policy::Policy,
@@ -43,6 +45,13 @@ static TASK: Once<TaskRef> = Once::new();
 /// Requests that wait now.
 pub fn pending() -> usize {
     LIST.lock().len()
+}
+
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// Threads made so far.
+pub fn made() -> u64 {
+    MADE.load(Ordering::Relaxed)
 }
 
 /// kthreadd's task.
@@ -103,6 +112,7 @@ static REQUEST_CLASS: frame::sync::LockClass = frame::sync::LockClass::new("kthr
 fn run() {
     loop {
         let r = WAITING.wait_as(frame::task::State::INTERRUPTIBLE, || LIST.lock().pop_front());
+        figures::note(Reason::Event);
         match r {
             Ok(r) => serve(&r),
             // A signal does not concern it, and must not keep it from sleeping.
@@ -123,6 +133,7 @@ fn serve(r: &Request) {
         }
     };
     let made = pid::reserve().and_then(|p| make(&r.name, p, body));
+    MADE.fetch_add(u64::from(made.is_ok()), Ordering::Relaxed);
     *r.state.lock() = RequestState::Done(made);
     r.answered.wake_all();
 }

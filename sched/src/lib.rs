@@ -42,6 +42,7 @@ pub mod balance;
 mod core;
 pub mod cpuhp;
 pub mod fair;
+mod figures;
 pub mod freezer;
 pub mod idle_inject;
 pub mod ksoftirqd;
@@ -163,6 +164,7 @@ pub fn start_kthreadd() -> Result<()> {
 /// Starts this room's other kernel threads and registers its files and cards. In a task, when all processors are
 /// up.
 pub fn start_daemons() -> Result<()> {
+    figures::init();
     migration::start()?;
     cpuhp::start()?;
     rcu_sched::start()?;
@@ -181,5 +183,17 @@ pub fn start_daemons() -> Result<()> {
     ] {
         base::daemon::register(card)?;
     }
-    Ok(())
+    count_work()
+}
+
+/// What the threads of this room achieve.
+fn count_work() -> Result<()> {
+    use base::daemon::count_work;
+    count_work(&swapper::CARD, "ms idle", swapper::idle_ms)?;
+    count_work(&kthreadd::CARD, "threads made", kthreadd::made)?;
+    count_work(&migration::CARD, "jobs", migration::jobs)?;
+    count_work(&cpuhp::CARD, "requests", cpuhp::requests)?;
+    count_work(&ksoftirqd::CARD, "softirqs run", ksoftirqd::done)?;
+    count_work(&idle_inject::CARD, "us injected", idle_inject::injected_us)?;
+    count_work(&rcu_sched::CARD, "grace periods", || frame::sync::rcu::stats().grace_periods)
 }

@@ -307,6 +307,11 @@ fn take(me: CpuId) -> Option<Next> {
     }
 }
 
+/// Jobs done on all processors.
+pub(crate) fn jobs() -> u64 {
+    DONE.iter().map(|d| d.load(Ordering::Relaxed)).sum()
+}
+
 fn work(me: CpuId) {
     let Some(next) = take(me) else { return };
     let g = PreemptGuard::new();

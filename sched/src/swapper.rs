@@ -113,9 +113,19 @@ pub fn cpu_idle() -> ! {
         } else {
             // Asked once more with interrupts off: the machine may have been stopped since.
             cpu::halt_unless(gone);
+            crate::figures::note(crate::figures::Reason::Interrupt);
             frame::task::preempt_check();
         }
     }
+}
+
+/// How long all processors have idled, in milliseconds.
+pub(crate) fn idle_ms() -> u64 {
+    let idle = |c| {
+        let t = account::cpu_times(c);
+        t.idle_ns + t.iowait_ns
+    };
+    crate::stat::possible_cpus().map(idle).sum::<u64>() / 1_000_000
 }
 
 /// Off line, and nothing to run: nothing can come here any more.

@@ -19,6 +19,7 @@ use frame::{
 
 use crate::{
     fair,
+    figures::Activity,
     kthread::Control,
     pid,
     pid::PidReservation,
@@ -146,6 +147,7 @@ pub struct Thread {
     /// It is the one that freezes the others.
     pub(crate) freezer_exempt: AtomicBool,
     payload: Once<Typed>,
+    pub(crate) activity: Activity,
     /// What it is to the work queues, if it executes their items.
     worker: crate::workqueue::worker::Slot,
     pub(crate) control: Option<Arc<Control>>,
@@ -360,6 +362,7 @@ impl Make<'_> {
             freezer_skip: AtomicBool::new(false),
             freezer_exempt: AtomicBool::new(false),
             payload: Once::new(),
+            activity: Activity::new(),
             worker: Once::new(),
             control: self.control,
         })

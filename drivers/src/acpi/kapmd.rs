@@ -34,6 +34,7 @@ static CARD: base::daemon::Card = base::daemon::Card {
 const CHECK_NS: u64 = 1_000_000_000;
 
 static EVENTS: WaitQueue = WaitQueue::new();
+static REPORTED: AtomicU64 = AtomicU64::new(0);
 static POLLS: AtomicU64 = AtomicU64::new(0);
 
 /// There may be something to report. Any context.
@@ -45,6 +46,7 @@ pub(super) fn wake() {
 pub(super) fn start(button: Option<Arc<Button>>) -> Result<()> {
     kthread::spawn("kapmd", move |k| run(k, button.as_deref()))?;
     base::daemon::register(&CARD)?;
+    base::daemon::count_work(&CARD, "presses reported", || REPORTED.load(Ordering::Relaxed))?;
     for (name, c) in [("interrupts", &SCI_COUNT), ("presses", &PRESSES), ("polls", &POLLS)] {
         tree::sys().file(&alloc::format!("kernel/nightshift/daemons/kapmd/{name}"), 0o444, |o| {
             Ok(writeln!(o, "{}", c.load(Ordering::Relaxed))?)
@@ -69,6 +71,7 @@ fn run(k: &Kthread, button: Option<&Button>) -> i32 {
                     }
                 }
                 reported += n;
+                REPORTED.store(reported, Ordering::Relaxed);
             }
             Wake::TimedOut => {
                 POLLS.fetch_add(1, Ordering::Relaxed);

@@ -51,6 +51,7 @@ static THREAD: Mutex<Option<KthreadHandle>> = Mutex::new(&CLASS, None);
 /// Registers the card and the counters.
 pub(super) fn init() -> Result<()> {
     base::daemon::register(&CARD)?;
+    base::daemon::count_work(&CARD, "bytes", || BYTES_READ.load(Ordering::Relaxed))?;
     for (name, c) in [("bytes", &BYTES_READ), ("bits", &BITS), ("reads", &READS), ("failures", &FAILURES)] {
         tree::sys().file(&alloc::format!("kernel/nightshift/daemons/hwrng/{name}"), 0o444, |o| {
             Ok(writeln!(o, "{}", c.load(Ordering::Relaxed))?)

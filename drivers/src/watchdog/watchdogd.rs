@@ -38,7 +38,6 @@ const PRIORITY: u8 = 50;
 
 static QUEUE: WaitQueue = WaitQueue::new();
 static NEWS: AtomicBool = AtomicBool::new(false);
-static WAKEUPS: AtomicU64 = AtomicU64::new(0);
 static FEEDS: AtomicU64 = AtomicU64::new(0);
 
 /// When it wants to wake up by itself. [`NEVER`] while it reckons: then every change wakes it.
@@ -77,19 +76,16 @@ fn run(k: &Kthread) -> i32 {
             Wake::Freeze => k.freeze(),
             Wake::Stop => return 0,
         }
-        WAKEUPS.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Starts it.
 pub(super) fn start() -> Result<()> {
     daemon::register(&CARD)?;
-    let home = "kernel/nightshift/daemons/watchdogd";
-    for (name, counter) in [("wakeups", &WAKEUPS), ("feeds", &FEEDS)] {
-        tree::sys().file(&alloc::format!("{home}/{name}"), 0o444, move |o| {
-            Ok(writeln!(o, "{}", counter.load(Ordering::Relaxed))?)
-        })?;
-    }
+    daemon::count_work(&CARD, "feeds", || FEEDS.load(Ordering::Relaxed))?;
+    tree::sys().file("kernel/nightshift/daemons/watchdogd/feeds", 0o444, |o| {
+        Ok(writeln!(o, "{}", FEEDS.load(Ordering::Relaxed))?)
+    })?;
     let thread = kthread::create(CARD.name, run)?;
     sched::set_policy(thread.task(), Policy::Fifo(PRIORITY), 0)?;
     thread.run();

@@ -28,7 +28,7 @@ pub(crate) mod trace;
 
 use base::{Errno, Result, daemon::Card};
 use frame::{
-    atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
     cpu::{CpuId, MAX_CPUS},
     sync::{LockClass, RwSemReadGuard, RwSemaphore, WaitQueue, once::Once},
 };
@@ -171,12 +171,20 @@ fn kick(c: CpuId, to: u32) -> Result<()> {
     }
 }
 
+/// Requests that the threads have answered.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn requests() -> u64 {
+    REQUESTS.load(Ordering::Relaxed)
+}
+
 /// The thread's work.
 fn work(me: CpuId) {
     let s = cpu(me);
     let Some(to) = s.request.load(Ordering::Acquire).checked_sub(1) else { return };
     let r = walk(me, to);
     s.result.store(r.err().map_or(0, |e| e.code()), Ordering::Relaxed);
+    REQUESTS.fetch_add(1, Ordering::Relaxed);
     s.request.store(0, Ordering::Release);
     DONE.wake_all();
 }

@@ -124,6 +124,17 @@ pub fn is_ready() -> bool {
     SYSTEM.get().is_some()
 }
 
+/// What the items of the queue of that name did, for its card.
+pub(crate) fn figures(name: &str) -> Option<base::daemon::Row> {
+    let mut found = None;
+    queue::for_each(|q| {
+        if q.name() == name {
+            found = Some(q.core.items.row());
+        }
+    });
+    found
+}
+
 /// The boot parameter `workqueue.power_efficient`.
 fn power_efficient() -> bool {
     let p = base::params::params();
@@ -173,5 +184,7 @@ pub(crate) fn start() -> Result<()> {
     sysfs::init()?;
     watchdog::init()?;
     base::daemon::register(&worker::CARD)?;
-    base::daemon::register(&rescuer::CARD)
+    base::daemon::register(&rescuer::CARD)?;
+    base::daemon::count_work(&worker::CARD, "items executed", || worker::ITEMS.get())?;
+    base::daemon::count_work(&rescuer::CARD, "items rescued", || rescuer::RESCUED.load(Ordering::Relaxed))
 }

@@ -21,6 +21,7 @@ use super::{
     work::{At, Taken, Work},
     worker,
 };
+use crate::figures::Items;
 
 bitflags::bitflags! {
     /// What kind of queue. The values are Linux's.
@@ -64,6 +65,7 @@ pub(super) struct Core {
     destroyed: AtomicBool,
     warned: AtomicBool,
     pub(super) maydays: SpinLockIrq<Maydays>,
+    pub(super) items: Items,
 }
 
 impl Core {
@@ -145,6 +147,7 @@ impl Workqueue {
             destroyed: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             maydays: SpinLockIrq::new(&MAYDAY, Maydays::default()),
+            items: Items::default(),
         })
         .ok_or(Errno::ENOMEM)?;
         let attrs = Attrs::usual(if flags.contains(Flags::HIGHPRI) { HIGHPRI_NICE } else { 0 });

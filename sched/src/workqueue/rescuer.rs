@@ -12,6 +12,7 @@ use core::fmt::Write;
 
 use base::{Errno, Result, daemon::Card};
 use frame::{
+    atomic::AtomicU64,
     containers::List,
     task::{self, State},
 };
@@ -110,6 +111,7 @@ fn main(me: &Arc<Worker>, q: &Core, k: &Kthread) -> i32 {
                     task::current().set_running();
                 } else {
                     task::schedule();
+                    crate::figures::note(crate::figures::Reason::Event);
                 }
             }
         }
@@ -117,6 +119,9 @@ fn main(me: &Arc<Worker>, q: &Core, k: &Kthread) -> i32 {
     me.orphan();
     0
 }
+
+/// Items that rescuers have taken up.
+pub(super) static RESCUED: AtomicU64 = AtomicU64::new(0);
 
 /// Goes to a pool and executes what it finds of its queue there.
 fn rescue(me: &Arc<Worker>, pwq: &Arc<Pwq>) {
@@ -139,6 +144,7 @@ fn rescue(me: &Arc<Worker>, pwq: &Arc<Pwq>) {
     while let Some(w) = mine.pop_front() {
         worker::assign(w, me);
         count(&pwq.stats.rescued);
+        count(&RESCUED);
     }
     p = worker::execute_scheduled(me, pool, p);
     // Its items may have queued others. If nobody can be made yet, they wait for the same help.

@@ -32,7 +32,10 @@ use super::{
     trace,
     work::{At, Work},
 };
-use crate::thread::{TaskRef, Thread, thread};
+use crate::{
+    figures::{self, Reason},
+    thread::{TaskRef, Thread, thread},
+};
 
 pub(super) static CARD: Card = Card {
     name: "kworker",
@@ -121,7 +124,7 @@ impl Worker {
     pub(super) fn rescuer(queue: Arc<Core>) -> Option<Arc<Worker>> {
         Self::make(0, None, Some(queue))
     }
-    pub(super) fn is_rescuer(&self) -> bool {
+    pub(crate) fn is_rescuer(&self) -> bool {
         self.rescues.is_some()
     }
     pub(super) fn task(&self) -> Option<TaskRef> {
@@ -242,6 +245,7 @@ pub(super) fn main(me: &Arc<Worker>, pool: &Arc<Pool>) {
         task::current().set_state(State::IDLE);
         drop(p);
         task::schedule();
+        figures::note(Reason::Event);
     }
     task::watch_sleep(false);
     pool.give_id(me.id);
@@ -323,7 +327,10 @@ fn execute<'a>(me: &Arc<Worker>, pool: &'a Arc<Pool>, mut p: Locked<'a>, work: A
     drop(p);
     drop(old);
     trace::execute_start(&work);
+    let begun = pwq.queue.items.begin();
     work.call();
+    pwq.queue.items.end(begun);
+    ITEMS.inc();
     trace::execute_end(&work);
     check_context(&work);
     // A chain of items must not keep others from the processor.
@@ -342,6 +349,9 @@ fn execute<'a>(me: &Arc<Worker>, pool: &'a Arc<Pool>, mut p: Locked<'a>, work: A
     drop((current, work, pwq));
     pool.lock()
 }
+
+/// Items that workers and rescuers have executed.
+pub(super) static ITEMS: base::stat::Counter = base::stat::Counter::new("workqueue_items");
 
 /// An item that returns with a lock or guard held would poison whatever comes next.
 fn check_context(work: &Work) {
