@@ -285,8 +285,8 @@ fn try_device(lie: Lie) {
     drivers::virtio::init().unwrap();
     drivers::hw_random::init().unwrap();
     let mut buf = [0u8; 100];
-    let current = text("class/misc/hw_random/rng_current");
-    assert_eq!(text("bus/pci/devices/0000:00:03.0/vendor"), "0x1af4\n");
+    let current = text("devices/virtual/misc/hw_random/rng_current");
+    assert_eq!(text("devices/pci0000:00/0000:00:03.0/vendor"), "0x1af4\n");
     match lie {
         Lie::Place | Lie::Features | Lie::Bell => {
             assert_eq!(current, "none\n", "{lie:?}");
@@ -304,7 +304,7 @@ fn try_device(lie: Lie) {
             assert_eq!(drivers::hw_random::read(&mut buf, true), Err(Errno::ENODEV));
             assert_eq!(frame::irq::list().len(), 0, "its interrupts are given back");
             tree::sys().find("bus/virtio/drivers/virtio_rng/bind").unwrap().write(b"virtio0").unwrap();
-            assert_eq!(text("class/misc/hw_random/rng_current"), "virtio_rng.1\n");
+            assert_eq!(text("devices/virtual/misc/hw_random/rng_current"), "virtio_rng.1\n");
             assert!(drivers::hw_random::read(&mut buf, true).unwrap() > 0);
         }
         Lie::Silence => {

@@ -49,13 +49,11 @@ impl Feed {
     }
 
     /// When the thread feeds next; a point that has passed means now. `None`: not before something else happens.
+    /// Never before the hardware bears it: the last feed may so come late, and the bite after the promise rather than before.
     pub fn next(&self) -> Option<u64> {
-        let owed = self.owed.then(|| self.last_feed.saturating_add(self.min_heartbeat));
+        let earliest = self.last_feed.saturating_add(self.min_heartbeat);
         let regular = self.needs_thread().then(|| self.next_regular()).flatten();
-        match (owed, regular) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        if self.owed { Some(earliest) } else { regular.map(|t| t.max(earliest)) }
     }
 
     fn next_regular(&self) -> Option<u64> {

@@ -49,19 +49,24 @@ pub(super) fn set(d: &Desc, cpus: CpuMask) -> Result<(), IrqError> {
 
 /// Sends it to one of `cpus` from now on.
 fn move_to(d: &Desc, s: &mut State, cpus: CpuMask) -> Result<(), IrqError> {
+    let mut moved_twice = None;
     match &mut s.source {
         Source::None => return Err(IrqError::NoSuchLine),
         Source::Line(_) => s.cpu = cpus.first().ok_or(IrqError::NoCpu)?,
         Source::Message { slot, old, .. } => {
             let new = vector::allocate(d.number, cpus).ok_or(IrqError::Exhausted)?;
-            if let Some(o) = old.replace(*slot) {
-                vector::free(o);
-            }
+            moved_twice = old.replace(*slot);
             *slot = new;
             s.cpu = new.cpu;
         }
     }
     d.apply(s);
+    // What was sent to the place before the last one may still wait there, and its vector leads nowhere from now on. A handler
+    // bears being asked for nothing, so it is asked once more.
+    if let Some(o) = moved_twice {
+        vector::free(o);
+        resend(d, s);
+    }
     Ok(())
 }
 
