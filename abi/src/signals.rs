@@ -2,13 +2,15 @@
 
 use base::{Errno, Result};
 use frame::user::{self, Regs};
+use linux_raw_sys::general as raw;
 use process::{
     current,
-    signal::{SigInfo, SigSet, action::SigAction, calls, context, info, send},
+    signal::{SigInfo, SigSet, action::SigAction, calls, context, info, send, signalfd},
 };
 
 use crate::{
     args::{Args, Ret, deadline, get, put, put_opt, timespec, to_ns},
+    files::install,
     poll::SIGSET_SIZE,
 };
 
@@ -94,6 +96,26 @@ pub(crate) fn rt_tgsigqueueinfo(r: &mut Regs) -> Ret {
     send::tgsigqueue(tid(r.int::<0>())?, tid(r.int::<1>())?, i).map(|()| 0)
 }
 
+/// signalfd(2): a new descriptor for -1, else the file behind it gets another set.
+fn do_signalfd(fd: i32, mask: usize, size: usize, flags: u32) -> Ret {
+    check_size(size)?;
+    let mask = SigSet(get(mask)?);
+    signalfd::check_flags(flags)?;
+    let me = current();
+    if fd == -1 {
+        return install(signalfd::create(mask, flags, &me.cred())?, flags & raw::O_CLOEXEC != 0);
+    }
+    let file = me.file(fd)?;
+    file.ops_as::<signalfd::SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);
+    Ok(fd as usize)
+}
+pub(crate) fn signalfd(r: &mut Regs) -> Ret {
+    do_signalfd(r.int::<0>(), r.size::<1>(), r.size::<2>(), 0)
+}
+pub(crate) fn signalfd4(r: &mut Regs) -> Ret {
+    do_signalfd(r.int::<0>(), r.size::<1>(), r.size::<2>(), r.uint::<3>())
+}
+
 /// Goes on with what a signal interrupted.
 pub(crate) fn restart_syscall(_: &mut Regs) -> Ret {
     use process::process::Restart;
@@ -122,7 +144,6 @@ pub(crate) fn put_child_info(at: usize, i: Option<&SigInfo>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use linux_raw_sys::general as raw;
 
     #[test]
     fn layouts_have_linux_s_sizes() {

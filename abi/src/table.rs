@@ -371,14 +371,14 @@ rows! {
     279 __NR_move_pages (absent);
     280 __NR_utimensat (attrs::utimensat done);
     281 __NR_epoll_pwait (poll::epoll_pwait done);
-    282 __NR_signalfd (absent);
+    282 __NR_signalfd (signals::signalfd done);
     283 __NR_timerfd_create (time::timerfd_create done);
     284 __NR_eventfd (poll::eventfd done);
     285 __NR_fallocate (files::fallocate done);
     286 __NR_timerfd_settime (time::timerfd_settime done);
     287 __NR_timerfd_gettime (time::timerfd_gettime done);
     288 __NR_accept4 (sockets::accept4 done);
-    289 __NR_signalfd4 (absent);
+    289 __NR_signalfd4 (signals::signalfd4 done);
     290 __NR_eventfd2 (poll::eventfd2 done);
     291 __NR_epoll_create1 (poll::epoll_create1 done);
     292 __NR_dup3 (files::dup3 done);

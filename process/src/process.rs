@@ -119,7 +119,7 @@ pub struct Process {
     /// Woken when a thread of this process has ended: `execve` waits for the others.
     pub(crate) thread_gone: WaitQueue,
     /// Woken when a signal becomes pending: `signalfd` polls here.
-    pub signal_wait: WaitQueue,
+    pub signal_wait: Arc<WaitQueue>,
     pub(crate) mm: SpinLock<Option<Arc<MmUser>>>,
     pub(crate) limits: SpinLockIrq<Limits>,
     pub(crate) exec_lock: Mutex<()>,
@@ -175,7 +175,7 @@ impl Process {
             ),
             child_wait: WaitQueue::new(),
             thread_gone: WaitQueue::new(),
-            signal_wait: WaitQueue::new(),
+            signal_wait: frame::heap::try_arc(WaitQueue::new()).ok_or(base::Errno::ENOMEM)?,
             mm: SpinLock::new(&MM, mm),
             limits: SpinLockIrq::new(&LIMITS, limits),
             exec_lock: Mutex::new(&EXEC, ()),

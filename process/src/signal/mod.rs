@@ -19,6 +19,7 @@
 //! | [`deliver`] | what happens before return to user mode |
 //! | [`context`] | the frame a handler runs on, byte for byte Linux's |
 //! | [`calls`] | the system calls |
+//! | [`signalfd`] | a file from which blocked signals are read |
 
 pub mod action;
 pub mod altstack;
@@ -29,6 +30,7 @@ pub mod info;
 pub mod pending;
 pub mod send;
 pub mod set;
+pub mod signalfd;
 pub mod stop;
 
 pub use info::SigInfo;

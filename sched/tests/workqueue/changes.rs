@@ -56,7 +56,8 @@ pub(crate) fn ordered() {
     }
     users.iter().for_each(|u| u.wait());
     q.flush();
-    let (want, got) = (lock.lock().clone(), seen.lock().clone());
+    let want = lock.lock().clone();
+    let got = seen.lock().clone();
     assert_eq!(got, want, "out of order");
     q.destroy();
 }
