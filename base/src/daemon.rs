@@ -14,7 +14,7 @@
 //!
 //! The sums include threads that have ended since the card was registered. Where a daemon is a work queue, its items are counted instead
 //! of wake-ups, with the processor time that they took. A `-` stands for what cannot be told. `/sys/kernel/nightshift/summary` has all
-//! daemons, one in a line, its words separated by tabs; `cargo run -- top` shows that file.
+//! daemons, one in a line, its words separated by tabs, after the present time; `cargo run -- top` shows that file.
 //!
 //! What the threads did the scheduler knows: it installs the [`Source`].
 
@@ -198,6 +198,7 @@ fn show_thread(r: &Row, out: &mut Out) -> Result<()> {
 }
 
 fn show_summary(out: &mut Out) -> Result<()> {
+    writeln!(out, "#now_ns\t{}", frame::time::now_ns())?;
     out.push(b"#name\tthreads\twakeups\tbusy_ns\treason\tat_ns\twork\tunit\n")?;
     let mut all = CARDS.lock().clone();
     all.sort_by_key(|r| r.card.name);
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!((f("last_wake"), f("work")), ("event 5.000001\n".into(), "42 tests\n".into()));
         assert_eq!(f("threads"), "testd/7 7 3 100 event 5000001000\ntestd/8 8 1 - time-out 9\n");
         let all = read("summary");
-        assert_eq!(all.lines().nth(1), Some("testd\t2\t14\t1000\tevent\t5000001000\t42\ttests"));
+        assert_eq!(all.lines().nth(2), Some("testd\t2\t14\t1000\tevent\t5000001000\t42\ttests"));
         assert_eq!(sum(&[]), Row::default());
         assert_eq!(sum(&vec![Row::default(); 2]).busy_ns, None);
     }

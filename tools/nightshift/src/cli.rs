@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    guest::{self, Machine},
+    guest::{self, Machine, Second},
     image::{self, Profile},
     initramfs::{self, Contents},
-    setup,
+    setup, top, trace,
 };
 
 /// Build, boot and try the Nightshift kernel.
@@ -42,6 +42,35 @@ enum Command {
     },
     /// Boot an experiment of lab/ and show the daemon at work; without a name, list them
     Lab { name: Option<String> },
+    /// Show what the daemons of a guest do: wake-ups, processor time, work
+    ///
+    /// Shows the guest that was last started with --monitor. Without one, or with PROGRAM, boots a guest of its own, runs PROGRAM
+    /// in it (`sleep 1000000` by default), and ends it when the picture does.
+    Top {
+        /// Print one table, with rates over one interval, and end
+        #[arg(long)]
+        once: bool,
+        /// Seconds between two pictures
+        #[arg(long, default_value_t = 1.0, value_parser = interval)]
+        interval: f64,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+        argv: Vec<String>,
+    },
+    /// Run a program in the guest and write a trace of it for Perfetto (ui.perfetto.dev) and chrome://tracing
+    Trace {
+        /// Where the trace goes (JSON, Trace Event Format)
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Events, separated by commas (sched:sched_switch, workqueue:*); by default those of scheduler, work queues, interrupts and timers
+        #[arg(long, value_delimiter = ',', value_name = "EVENTS", default_values = crate::trace::DEFAULT_EVENTS)]
+        events: Vec<String>,
+        /// KiB of records that each processor keeps; older ones are lost
+        #[arg(long, default_value_t = 8192, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..=65536))]
+        buffer: u32,
+        /// Program and arguments, as for `run`
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+        argv: Vec<String>,
+    },
     /// Install what building and booting need, or print the command that does
     Setup,
     /// List every system call of Linux 6.12 (x86-64): done, partial, absent
@@ -88,6 +117,9 @@ struct MachineArgs {
     /// Build the checked image: lock order, context and poisoning are verified at run time
     #[arg(long, global = true)]
     checked: bool,
+    /// Give the guest a second serial port on which `top` asks
+    #[arg(long, global = true)]
+    monitor: bool,
     /// QEMU program
     #[arg(long, global = true, default_value = "qemu-system-x86_64", env = "QEMU")]
     qemu: PathBuf,
@@ -119,6 +151,7 @@ impl MachineArgs {
             smp: self.smp,
             mem: self.mem.clone(),
             disks: self.disk.clone(),
+            second: if self.monitor { Second::Socket(crate::top::socket()) } else { Second::None },
         })
     }
 }
@@ -167,6 +200,13 @@ pub fn main() -> Result<u8> {
             let rd = crate::lab::pack(&name, &token)?;
             guest::run_program(&m.machine()?, &m.kernel()?, rd.path(), &m.append, &token)
         }
+        Command::Top { once, interval, argv } => top(m, once, interval, &argv),
+        Command::Trace { output, events, buffer, argv } => {
+            setup::ensure(&setup::ALL)?;
+            let request = trace::Request { argv: &argv, events: &events, buffer_kb: buffer, output: &output };
+            trace::check_events(&events)?;
+            trace::run(&m.machine()?, &m.kernel()?, &m.append, &request)
+        }
         Command::Syscalls { state } => {
             let mut counts = [0; 3];
             for row in abi::table::rows() {
@@ -185,6 +225,34 @@ pub fn main() -> Result<u8> {
             Ok(0)
         }
     }
+}
+
+fn interval(s: &str) -> Result<f64, String> {
+    let v: f64 = s.parse().map_err(|_| "not a number".to_string())?;
+    if (0.1..=3600.0).contains(&v) { Ok(v) } else { Err("between 0.1 and 3600 seconds".into()) }
+}
+
+fn top(m: &MachineArgs, once: bool, interval: f64, argv: &[String]) -> Result<u8> {
+    let o = top::Options { once, interval: std::time::Duration::from_secs_f64(interval) };
+    if argv.is_empty()
+        && let Some(running) = top::find()
+    {
+        return top::show(&running, &o).map(|()| 0);
+    }
+    setup::ensure(&setup::ALL)?;
+    let idle = ["sleep".to_string(), "1000000".to_string()];
+    let argv = if argv.is_empty() { &idle[..] } else { argv };
+    let (socket, token) = (top::socket(), initramfs::token());
+    let machine = Machine { second: Second::Socket(socket.clone()), ..m.machine()? };
+    let rd = initrd(m, Contents::Program { argv, token: &token })?;
+    let kernel = m.kernel()?;
+    let console = tempfile::Builder::new().prefix("nightshift-console-").tempfile()?;
+    let _guest = guest::Background::start(&machine, &kernel, rd.path(), &m.append, console.reopen()?)?;
+    top::show(&socket, &o).map(|()| 0).inspect_err(|_| {
+        // What the guest said last may tell why.
+        let said = std::fs::read(console.path()).unwrap_or_default();
+        eprintln!("{}", String::from_utf8_lossy(&said));
+    })
 }
 
 /// The initramfs to boot: the user's file, or a fresh one that lives as long as the machine.

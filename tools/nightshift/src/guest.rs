@@ -17,6 +17,19 @@ pub struct Machine {
     pub smp: u32,
     pub mem: String,
     pub disks: Vec<PathBuf>,
+    pub second: Second,
+}
+
+/// What the guest's second serial port leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Second {
+    /// There is none.
+    #[default]
+    None,
+    /// A socket of this host that QEMU makes.
+    Socket(PathBuf),
+    /// What the guest writes goes into a file.
+    File(PathBuf),
 }
 
 impl Default for Machine {
@@ -29,6 +42,7 @@ impl Default for Machine {
             smp: 2,
             mem: "256M".into(),
             disks: Vec::new(),
+            second: Second::None,
         }
     }
 }
@@ -67,11 +81,41 @@ impl Machine {
         }
         c
     }
+    /// The second serial port: after the console's options, which are the first's.
+    fn add_second(&self, c: &mut Command) {
+        // QEMU reads a comma in a file name doubled.
+        let name = |p: &Path| p.display().to_string().replace(',', ",,");
+        match &self.second {
+            Second::None => {}
+            Second::Socket(p) => {
+                c.arg("-serial").arg(format!("unix:{},server=on,wait=off", name(p)));
+            }
+            Second::File(p) => {
+                c.arg("-serial").arg(format!("file:{}", name(p)));
+            }
+        }
+    }
+    fn append(&self, words: &str) -> String {
+        let monitor = if matches!(self.second, Second::Socket(_)) { "nightshift.monitor " } else { "" };
+        format!("{monitor}{words}")
+    }
+}
+
+/// Takes the socket away with the machine.
+struct Cleanup<'a>(&'a Machine);
+
+impl Drop for Cleanup<'_> {
+    fn drop(&mut self) {
+        if let Second::Socket(p) = &self.0.second {
+            let _ = std::fs::remove_file(p);
+        }
+    }
 }
 
 /// Gives the guest's console to this terminal until the machine ends.
 pub fn interactive(m: &Machine, kernel: &Path, initrd: &Path, append: &str) -> Result<u8> {
-    let mut c = m.command(kernel, initrd, append);
+    let _cleanup = Cleanup(m);
+    let mut c = m.command(kernel, initrd, &m.append(append));
     c.args([
         "-chardev",
         "stdio,id=con,mux=on,signal=off",
@@ -80,6 +124,7 @@ pub fn interactive(m: &Machine, kernel: &Path, initrd: &Path, append: &str) -> R
         "-mon",
         "chardev=con,mode=readline",
     ]);
+    m.add_second(&mut c);
     let status = c.status().with_context(|| format!("cannot start {}", m.qemu.display()))?;
     if !status.success() {
         bail!("{} ended with {status}", m.qemu.display());
@@ -89,9 +134,11 @@ pub fn interactive(m: &Machine, kernel: &Path, initrd: &Path, append: &str) -> R
 
 /// Boots, passes the console through, and returns the status that the guest reports after `token`.
 pub fn run_program(m: &Machine, kernel: &Path, initrd: &Path, append: &str, token: &str) -> Result<u8> {
-    let mut c = m.command(kernel, initrd, &format!("quiet {append}"));
+    let _cleanup = Cleanup(m);
+    let mut c = m.command(kernel, initrd, &m.append(&format!("quiet {append}")));
     // QEMU ends with its standard input only where that is a terminal; Ctrl-C then goes to the guest.
     c.args(["-chardev", "stdio,id=con,signal=off", "-serial", "chardev:con"]);
+    m.add_second(&mut c);
     let mut child =
         c.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", m.qemu.display()))?;
     let mut from = child.stdout.take().context("no output")?;
@@ -150,6 +197,36 @@ impl<'a> Filter<'a> {
 
 fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
     hay.windows(needle.len()).position(|w| w == needle)
+}
+
+/// Boots a machine in the background, its console written to `log`, for `top`. It ends when this is dropped.
+pub struct Background<'a> {
+    child: std::process::Child,
+    _cleanup: Cleanup<'a>,
+}
+
+impl<'a> Background<'a> {
+    pub fn start(
+        m: &'a Machine,
+        kernel: &Path,
+        initrd: &Path,
+        append: &str,
+        log: std::fs::File,
+    ) -> Result<Background<'a>> {
+        let cleanup = Cleanup(m);
+        let mut c = m.command(kernel, initrd, &m.append(append));
+        c.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(log);
+        m.add_second(&mut c);
+        let child = c.spawn().with_context(|| format!("cannot start {}", m.qemu.display()))?;
+        Ok(Background { child, _cleanup: cleanup })
+    }
+}
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// What a batch run printed and how it ended.

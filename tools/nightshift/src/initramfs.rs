@@ -18,6 +18,8 @@ pub enum Contents<'a> {
     Shell,
     /// One program; its status is reported on the console after `token`.
     Program { argv: &'a [String], token: &'a str },
+    /// The same with trace events on; then the trace, to the second serial port.
+    Traced { argv: &'a [String], token: &'a str, events: &'a [String], buffer_kb: u32 },
     /// A shell script; its status is reported in the same way.
     Script { text: &'a str, token: &'a str },
 }
@@ -71,6 +73,18 @@ pub fn pack(contents: Contents<'_>) -> Result<tempfile::NamedTempFile> {
             let argv = with_program(&mut e, argv)?;
             let words: Vec<String> = argv.iter().map(|a| quote(a)).collect();
             run_script(&words.join(" "), token)
+        }
+        Contents::Traced { argv, token, events, buffer_kb } => {
+            let argv = with_program(&mut e, argv)?;
+            let program: Vec<String> = argv.iter().map(|a| quote(a)).collect();
+            let events: Vec<String> = events.iter().map(|w| quote(w)).collect();
+            COMMON.to_string()
+                + &include_str!("guest/init-trace.sh")
+                    .replace("@BUFFER@", &buffer_kb.to_string())
+                    .replace("@EVENTS@", &events.join(" "))
+                    .replace("@TOKEN@", token)
+                    .replace("@END@", crate::trace::END)
+                    .replace("@PROGRAM@", &program.join(" "))
         }
         Contents::Script { text, token } => {
             e.insert("experiment.sh".into(), Entry::File(0o644, text.into()));

@@ -11,3 +11,5 @@ pub mod initramfs;
 pub mod ksyms;
 pub mod lab;
 pub mod setup;
+pub mod top;
+pub mod trace;
