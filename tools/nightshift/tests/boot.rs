@@ -68,3 +68,54 @@ fn limits_end_in_errors_not_in_a_hang() {
     let out = run(&m, &["sh", "-c", "ulimit -u 40; f() { f | f & }; f; sleep 3; echo alive"]);
     assert!(out.text.contains("alive"), "{}", out.text);
 }
+
+#[test]
+fn top_asks_a_running_guest() {
+    use nightshift::{guest::Second, initramfs, top};
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let socket = folder.path().join("s");
+    let m = Machine { second: Second::Socket(socket.clone()), ..Machine::default() };
+    let argv = ["sleep".to_string(), "1000".to_string()];
+    let rd = initramfs::pack(initramfs::Contents::Program { argv: &argv, token: "-" }).expect("initramfs");
+    let log = tempfile::tempfile().expect("temporary file");
+    let guest = guest::Background::start(&m, kernel(), rd.path(), "quiet", log).expect("QEMU starts");
+    let mut monitor = top::Monitor::connect(&socket).expect("QEMU listens");
+    let a = monitor.ask().expect("the guest answers");
+    let b = monitor.ask().expect("and again");
+    assert!(a.now_ns > 0 && b.now_ns > a.now_ns);
+    let of = |p: &top::Picture, name: &str| {
+        p.daemons.iter().find(|d| d.name == name).cloned().unwrap_or_else(|| panic!("{name}: {p:?}"))
+    };
+    assert!(of(&a, "kthreadd").work.is_some_and(|(n, unit)| n > 10 && unit == "threads made"));
+    let (k, l) = (of(&a, "kworker"), of(&b, "kworker"));
+    assert!(k.threads > 0 && k.busy_ns <= l.busy_ns && k.wakeups <= l.wakeups);
+    // It rested in between, so it woke.
+    assert!(of(&b, "swapper").wakeups > of(&a, "swapper").wakeups);
+    drop(guest);
+    assert!(!socket.exists());
+    assert!(monitor.ask().is_err());
+}
+
+#[test]
+fn a_trace_becomes_a_picture() {
+    use nightshift::trace;
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    let words = |w: &[&str]| w.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+    let argv = words(&["sh", "-c", "seq 9; head -c 256 /dev/hwrng | wc -c; sleep 0.1; exit 5"]);
+    let run = |events: &[String]| {
+        let r = trace::Request { argv: &argv, events, buffer_kb: 4096, output: file.path() };
+        trace::run(&Machine::default(), kernel(), "", &r).expect("QEMU starts")
+    };
+    assert_eq!(run(&words(&trace::DEFAULT_EVENTS)), 5);
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    let all = json["traceEvents"].as_array().expect("events");
+    let count = |ph: &str, process: u32, name: &str| {
+        all.iter().filter(|e| e["ph"] == ph && e["pid"] == process && e["name"] == name).count()
+    };
+    assert!(count("X", 1, "sh") > 0, "the program ran on a processor");
+    assert!(all.iter().any(|e| e["ph"] == "X" && e["pid"] == 2), "the entropy device's interrupts came");
+    assert!(count("X", 4, "hrtimer_wakeup") > 0, "its sleep ended");
+    assert!(count("i", 5, "sched_process_exit") > 0, "it ended");
+    let ended = all.iter().filter(|e| e["ph"] == "X").map(|e| e["dur"].as_u64().expect("a duration"));
+    assert!(ended.max() < Some(60_000_000));
+}
