@@ -109,6 +109,8 @@ fn files() {
         text.ends_with(": files_beta: number=2\n") && text.contains(": tracing_mark_write: hello\n"),
         "{text}"
     );
+    // No task runs here: what is recorded has no number.
+    assert_eq!(g.read("/t/saved_cmdlines").unwrap(), "");
     // The pipe takes them out, one reader at a time.
     let held = open(&g.0, None, b"/t/trace_pipe", OpenFlags::RDONLY | OpenFlags::NONBLOCK, 0).unwrap();
     assert_eq!(g.read("/t/trace_pipe").unwrap_err(), Errno::EBUSY);
@@ -126,6 +128,16 @@ fn files() {
     const F: &str = "/t/events/files/files_beta/filter";
     assert_eq!(g.echo("nuber == 1\n", F), Err(Errno::EINVAL));
     assert_eq!(g.read(F).unwrap(), "nuber == 1\n      ^\nparse_error: Field not found\n\n");
+    let log = g.read("/t/error_log").unwrap();
+    let said =
+        "] event filter parse error: error: Field not found\n  Command: nuber == 1\n                 ^\n";
+    assert!(log.starts_with("[    ") && log.ends_with(said), "{log}");
+    for _ in 0..20 {
+        assert_eq!(g.echo("number ==\n", F), Err(Errno::EINVAL));
+    }
+    assert_eq!(g.read("/t/error_log").unwrap().matches("Command: number ==\n").count(), 8);
+    g.echo("\n", "/t/error_log").unwrap();
+    assert_eq!(g.read("/t/error_log").unwrap(), "");
     g.echo("number > 5\n", F).unwrap();
     assert_eq!(g.read(F).unwrap(), "number > 5\n");
     base::trace!(files_beta { number: 5 });

@@ -65,3 +65,40 @@ pub(crate) fn init() -> Result<()> {
     register(uapi::AF_UNIX, Family { create: unix::create, pair: unix::pair })?;
     register(uapi::AF_NETLINK, Family { create: netlink::create, pair: netlink::pair })
 }
+
+#[cfg(test)]
+mod tests {
+    use frame::atomic::{AtomicU32, Ordering::SeqCst};
+
+    use super::*;
+
+    /// `AF_APPLETALK` and `AF_X25`: what the program brings, and what it does not.
+    const BROUGHT: u32 = 5;
+    const UNKNOWN: i32 = 9;
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+
+    fn modprobe(name: &str) -> Result<i32> {
+        ASKED.fetch_add(1, SeqCst);
+        if name == "net-pf-5" {
+            register(BROUGHT, Family { create: |_, _| Err(Errno::EPROTO), pair: |_, _| Err(Errno::EPROTO) })?;
+        }
+        assert!(["net-pf-5", "net-pf-9"].contains(&name), "{name}");
+        Ok(256)
+    }
+
+    #[test]
+    fn modules_are_asked_for_unknown_families() {
+        base::kmod::install(modprobe);
+        assert_eq!(create(UNKNOWN, 1, 0).err(), Some(Errno::EAFNOSUPPORT));
+        assert_eq!(ASKED.load(SeqCst), 1);
+        // Whatever the program's status: the family is there now.
+        assert_eq!(create(BROUGHT as i32, 1, 0).err(), Some(Errno::EPROTO));
+        assert_eq!(create(BROUGHT as i32, 1, 0).err(), Some(Errno::EPROTO));
+        assert_eq!(ASKED.load(SeqCst), 2);
+        // What cannot be asked for is not.
+        assert_eq!(create(46, 1, 0).err(), Some(Errno::EAFNOSUPPORT));
+        assert_eq!(create(-1, 1, 0).err(), Some(Errno::EAFNOSUPPORT));
+        assert_eq!(create(UNKNOWN, 11, 0).err(), Some(Errno::EINVAL));
+        assert_eq!(ASKED.load(SeqCst), 2);
+    }
+}

@@ -17,7 +17,8 @@
 //! | [`knobs`] | `/proc/sys/net`, `/proc/net` |
 //! | [`caller`] | what the room above tells of the running process |
 //!
-//! Families that are not there yet (`AF_INET`, `AF_INET6`, `AF_PACKET`, …) are `EAFNOSUPPORT`, as on a Linux without them.
+//! Families that are not there yet (`AF_INET`, `AF_INET6`, `AF_PACKET`, …) are `EAFNOSUPPORT`, as on a Linux without them, after
+//! the module `net-pf-N` was asked for.
 //! Missing of what is here: `MSG_OOB` on stream sockets (`EOPNOTSUPP`), `SO_PASSPIDFD`, `SO_PEERPIDFD`, `SO_PEERGROUPS`, time stamps,
 //! filters (`ENOPROTOOPT`), and signals on readiness (`O_ASYNC` is kept and does nothing, as for all files).
 #![cfg_attr(not(test), no_std)]

@@ -17,6 +17,7 @@ use frame::cpu::CpuId;
 use super::{
     Event, Field, FieldDef,
     emit::Who,
+    errors,
     field::{self, Kind},
 };
 use crate::{Errno, Result, tree::Out};
@@ -270,6 +271,9 @@ pub fn set(event: &Event, written: &[u8]) -> Result<()> {
             Ok(())
         }
         Err(e) => {
+            // Linux has no words for some, and takes these.
+            let what = e.what.unwrap_or(parse::NO_MEMORY);
+            errors::log("event filter parse error", what, text.as_bytes(), e.at)?;
             store(event, None, complaint(text, e.at, e.what)?);
             Err(Errno::EINVAL)
         }

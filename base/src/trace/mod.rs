@@ -28,12 +28,14 @@
 //! | locks, waking, merging | [`buffer`] |
 //! | filters | [`filter`] |
 //! | the text | [`text`] |
+//! | what was wrong | [`errors`] |
 //!
 //! Documented: Linux `Documentation/trace/{events,ftrace,ring-buffer-design}.rst`.
 
 pub mod buffer;
 pub mod clock;
 mod emit;
+pub mod errors;
 mod event;
 mod field;
 pub mod filter;

@@ -1,10 +1,10 @@
 //! The small files: one value or list each, read and written in one piece.
 
-use alloc::sync::Arc;
+use alloc::{collections::BTreeMap, sync::Arc};
 
 use base::{
     Errno, Result,
-    trace::{Event, buffer, clock, events, filter, options, text},
+    trace::{COMM_LEN, Event, Field, Text, buffer, clock, errors, events, filter, options, text},
     tree::{Out, parse_int},
 };
 use frame::cpu::CpuId;
@@ -12,6 +12,9 @@ use vfs::{File, FileOps, IoDst, IoSrc};
 
 use super::node::What;
 use crate::knobs::TextFile;
+
+/// Where a record has its task's number: `common_pid`.
+const COMMON_PID: usize = 4;
 
 pub(super) fn open(what: What) -> Arc<dyn FileOps> {
     match what {
@@ -41,6 +44,8 @@ fn show(what: What, out: &mut Out) -> Result<()> {
                 writeln!(out, "{}:{}", e.system(), e.name())?;
             }
         }
+        What::SavedCmdlines => saved_cmdlines(out)?,
+        What::ErrorLog => errors::show(out)?,
         What::TracingOn => writeln!(out, "{}", u8::from(buffer::is_on()))?,
         What::CurrentTracer | What::AvailableTracers => out.push(b"nop\n")?,
         What::Clock => clocks(out)?,
@@ -80,6 +85,8 @@ fn store(what: What, b: &[u8]) -> Result<()> {
             buffer::switch(u64::try_from(parse_int(b)?).map_err(|_| Errno::EINVAL)? != 0);
             Ok(())
         }
+        // Opening for writing empties it; what is written means nothing.
+        What::ErrorLog => Ok(()),
         What::CurrentTracer if b.trim_ascii() == b"nop" => Ok(()),
         What::Clock => clock::choose(word(b)?),
         What::TraceOptions => options::set_by_name(word(b)?),
@@ -94,6 +101,22 @@ fn store(what: What, b: &[u8]) -> Result<()> {
         What::FilterSystem(s) => filter::set_system(s, b),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// The tasks whose records are in the rings, each with the name of its last one there. Idle tasks have none.
+fn saved_cmdlines(out: &mut Out) -> Result<()> {
+    let mut looker = buffer::Looker::new(None)?;
+    let mut names = BTreeMap::new();
+    while let Some(e) = looker.take() {
+        let pid = i32::get(e.record(), COMMON_PID);
+        if pid != 0 {
+            let mut comm = [0; COMM_LEN];
+            let n = e.comm().len().min(COMM_LEN);
+            comm[..n].copy_from_slice(&e.comm()[..n]);
+            names.insert(pid, (comm, n));
+        }
+    }
+    names.iter().try_for_each(|(pid, (comm, n))| Ok(writeln!(out, "{pid} {}", Text(&comm[..*n]))?))
 }
 
 fn word(b: &[u8]) -> Result<&str> {

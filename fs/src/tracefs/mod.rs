@@ -5,7 +5,8 @@
 //! in [`look`], [`pipe`] and [`set_event`] for those that stream or parse.
 //!
 //! Missing against Linux, and so not there: function tracers, kprobes, instances, snapshots, triggers and histograms, the
-//! binary pages (`trace_pipe_raw`, `header_page`), `saved_cmdlines` (each record has its task's name).
+//! binary pages (`trace_pipe_raw`, and so `header_page` and `header_event`, which describe them).
+//! `saved_cmdlines` is made from the records, each of which has its task's name, so it knows all tasks in the rings and needs no size.
 //!
 //! Documented: Linux `Documentation/trace/{ftrace,events}.rst`.
 
@@ -82,7 +83,12 @@ impl InodeOps for TraceInode {
             Node::File(node::What::Pipe(cpu)) => pipe::open(cpu)?,
             Node::File(node::What::SetEvent) => set_event::open(truncate),
             Node::File(node::What::SetEventPid) => set_event::open_pids(truncate),
-            Node::File(what) => knob::open(what),
+            Node::File(what) => {
+                if truncate && matches!(what, node::What::ErrorLog) {
+                    base::trace::errors::clear();
+                }
+                knob::open(what)
+            }
             dir => Arc::new(Folder { entries: dir.children()? }),
         })
     }

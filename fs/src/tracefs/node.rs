@@ -35,6 +35,8 @@ pub(super) enum What {
     SetEvent,
     SetEventPid,
     AvailableEvents,
+    SavedCmdlines,
+    ErrorLog,
     TracingOn,
     Marker,
     CurrentTracer,
@@ -53,12 +55,14 @@ pub(super) enum What {
     PrintId,
 }
 
-const TOP: [(&str, What); 13] = [
+const TOP: [(&str, What); 15] = [
     ("available_events", What::AvailableEvents),
     ("available_tracers", What::AvailableTracers),
     ("buffer_size_kb", What::SizeKb(None)),
     ("buffer_total_size_kb", What::TotalSizeKb),
     ("current_tracer", What::CurrentTracer),
+    ("error_log", What::ErrorLog),
+    ("saved_cmdlines", What::SavedCmdlines),
     ("set_event", What::SetEvent),
     ("set_event_pid", What::SetEventPid),
     ("trace", What::Trace(None)),
@@ -145,6 +149,7 @@ impl Node {
                 | What::Stats(_)
                 | What::TotalSizeKb
                 | What::AvailableEvents
+                | What::SavedCmdlines
                 | What::AvailableTracers
                 | What::Format(_)
                 | What::Id(_)
@@ -191,6 +196,8 @@ impl Node {
                 What::EnableAll => 26,
                 What::PrintFormat => 27,
                 What::PrintId => 28,
+                What::SavedCmdlines => 29,
+                What::ErrorLog => 30,
                 What::Option(n) => 64 + n as u64,
                 What::Enable(e) => event(e, 1),
                 What::Filter(e) => event(e, 2),

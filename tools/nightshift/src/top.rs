@@ -131,7 +131,20 @@ pub fn find() -> Option<PathBuf> {
         .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
         .collect();
     all.sort();
-    all.into_iter().rev().map(|(_, p)| p).find(|p| UnixStream::connect(p).is_ok())
+    all.into_iter().rev().map(|(_, p)| p).find(|p| answers(p))
+}
+
+/// Whether a machine listens. The socket of one that was killed is taken away.
+fn answers(p: &Path) -> bool {
+    match UnixStream::connect(p) {
+        Ok(_) => true,
+        Err(e) => {
+            if e.kind() == std::io::ErrorKind::ConnectionRefused {
+                let _ = std::fs::remove_file(p);
+            }
+            false
+        }
+    }
 }
 
 /// A connection to a guest.

@@ -28,7 +28,7 @@ const INVALID_VALUE: &str = "Invalid value (did you forget quotes)?";
 const ILLEGAL_INT: &str = "Illegal integer value";
 const EXPECT_STRING: &str = "Expecting string field";
 const EXPECT_NUMBER: &str = "Expecting numeric field";
-const NO_MEMORY: &str = "Couldn't allocate memory";
+pub(super) const NO_MEMORY: &str = "Couldn't allocate memory";
 
 /// How deep parentheses and negations may nest: the compiler is recursive, its stack is a kernel's.
 const MAX_DEPTH: u32 = 32;
