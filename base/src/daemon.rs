@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `card` | what the daemon says of itself |
 //! | `wakeups` | how often a wait of its threads has ended: by an event (perhaps one that was there already), a time-out, or a request to stop, park or freeze |
-//! | `last_wake` | why and when the last of them ended: `event 12.345678`, seconds since boot; `never` |
+//! | `last_wake` | why and when the last of them ended: `event 12.345678`, seconds since boot; a word of the daemon's own in place of `event`, where it has one (a worker: the function of its last item); `never` |
 //! | `busy_ns` | processor time of its threads in nanoseconds, exact, up to this moment |
 //! | `work` | what it has achieved, a number and what is counted: `17 requests` |
 //! | `threads` | a line for each thread that lives: name, PID, wake-ups, busy ns, reason and time (ns) of the last wake-up |

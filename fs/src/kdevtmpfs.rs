@@ -66,6 +66,10 @@ fn run(k: &Kthread) -> i32 {
     loop {
         match k.wait(&ARRIVED, || REQUESTS.lock().pop_front(), None) {
             Wake::Event(r) => {
+                sched::kthread::because(match &r.event {
+                    Event::Added(_) => "device-added",
+                    Event::Removed(_) => "device-removed",
+                });
                 if let Err(e) = perform(&r.event) {
                     let (what, d) = match &r.event {
                         Event::Added(d) => ("make", d),

@@ -10,6 +10,14 @@ echo >$T/trace; sleep 0.05; echo >$T/set_event
 grep -E 'sleep|hrtimer' $T/trace | head -n 16
 for e in sched_process_exec sched_process_exit hrtimer_expire_entry; do grep -q "$e:" $T/trace || { echo "no $e"; exit 1; }; done
 grep -qE '<idle>-0 .*sched_waking: comm=sleep' $T/trace || echo "(it was not woken from idle this time)"
+echo "The names of the tasks in the rings: $(wc -l <$T/saved_cmdlines); and an error with its place:"
+grep -qE '^[0-9]+ sleep$' $T/saved_cmdlines || exit 1
+echo 'commm == "sh"' >$T/events/sched/sched_waking/filter 2>/dev/null; cat $T/error_log; grep -q 'error: Field not found' $T/error_log || exit 1
+echo 0 >$T/events/sched/sched_waking/filter
+echo "A device's interrupts, handler by handler:"
+echo irq:irq_handler_entry irq:irq_handler_exit >$T/set_event; echo >$T/trace; head -c 16 /dev/hwrng >/dev/null; echo >$T/set_event
+grep irq_handler $T/trace | head -n 4
+grep -qE 'irq_handler_entry: irq=[0-9]+ name=virtio' $T/trace && grep -qE 'irq_handler_exit: irq=[0-9]+ ret=handled' $T/trace || exit 1
 echo "A filter keeps what it is told to: system calls 1 (write) of this shell alone."
 echo "id == 1 && common_pid == $$" >$T/events/raw_syscalls/sys_enter/filter
 echo >$T/trace; echo 1 >$T/events/raw_syscalls/sys_enter/enable; echo hello >/dev/null; /bin/true; echo 0 >$T/events/raw_syscalls/enable

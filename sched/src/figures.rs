@@ -15,7 +15,7 @@ use base::{
 };
 use frame::{
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    sync::{LockClass, SpinLock},
+    sync::{LockClass, SpinLock, SpinLockIrq},
 };
 
 use crate::{
@@ -43,11 +43,20 @@ pub(crate) struct Activity {
     wakeups: AtomicU64,
     reason: AtomicU32,
     at_ns: AtomicU64,
+    /// A better word for the reason, and of which wake-up.
+    detail: SpinLockIrq<(u64, &'static str)>,
 }
+
+static DETAIL: LockClass = LockClass::new("wake_reason");
 
 impl Activity {
     pub(crate) const fn new() -> Activity {
-        Activity { wakeups: AtomicU64::new(0), reason: AtomicU32::new(0), at_ns: AtomicU64::new(0) }
+        Activity {
+            wakeups: AtomicU64::new(0),
+            reason: AtomicU32::new(0),
+            at_ns: AtomicU64::new(0),
+            detail: SpinLockIrq::new(&DETAIL, (0, "")),
+        }
     }
     /// A wait has ended.
     #[inline]
@@ -57,8 +66,14 @@ impl Activity {
         self.at_ns.store(frame::time::now_ns(), Relaxed);
     }
     fn last(&self) -> Option<(&'static str, u64)> {
+        let (nth, detail) = *self.detail.lock();
         let why = (self.reason.load(Relaxed) as usize).checked_sub(1)?;
-        Some((NAMES.get(why)?, self.at_ns.load(Relaxed)))
+        let is_of_this = !detail.is_empty() && nth == self.wakeups.load(Relaxed);
+        Some((if is_of_this { detail } else { NAMES.get(why)? }, self.at_ns.load(Relaxed)))
+    }
+    /// Gives the reason of the last wake-up a better word.
+    pub(crate) fn because(&self, why: &'static str) {
+        *self.detail.lock() = (self.wakeups.load(Relaxed), why);
     }
 }
 
@@ -182,5 +197,9 @@ mod tests {
             assert_eq!(a.last().map(|l| l.0), Some(name));
         }
         assert_eq!(a.wakeups.load(Relaxed), 3);
+        a.because("button");
+        assert_eq!(a.last().map(|l| l.0), Some("button"));
+        a.note(Reason::TimedOut);
+        assert_eq!(a.last().map(|l| l.0), Some("time-out"), "a word belongs to one wake-up");
     }
 }

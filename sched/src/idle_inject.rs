@@ -22,7 +22,7 @@ use frame::{
 
 use crate::{
     attr,
-    kthread::{PerCpuThread, PerCpuThreads},
+    kthread::{PerCpuThread, PerCpuThreads, because},
     policy::Policy,
     stat::possible_cpus,
     swapper,
@@ -76,6 +76,7 @@ fn inject(me: CpuId) {
     s.busy.store(true, Ordering::SeqCst);
     let ns = s.want_ns.swap(0, Ordering::SeqCst);
     if ns != 0 {
+        because("period");
         let begun = time::now_ns();
         // Without memory for a timer there is no rest this time.
         if swapper::play_idle(ns).is_ok() {

@@ -16,7 +16,7 @@ use frame::{
 };
 
 use crate::{
-    kthread::{PerCpuThread, PerCpuThreads},
+    kthread::{PerCpuThread, PerCpuThreads, because},
     softirq,
 };
 
@@ -46,6 +46,7 @@ fn work(me: CpuId) {
     let _g = PreemptGuard::new();
     let count = || (0..softirq::VECTORS).map(|v| softirq::count(me, v)).sum::<u64>();
     let before = count();
+    because("softirqs");
     frame::irq::run_pending_softirqs();
     DONE.fetch_add(count() - before, Ordering::Relaxed);
 }

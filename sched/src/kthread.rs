@@ -203,6 +203,11 @@ impl Kthread {
     }
 }
 
+/// Says what the running thread found when it last woke, in one word without blanks: its card shows it in place of `event`.
+pub fn because(why: &'static str) {
+    crate::me().activity.because(why);
+}
+
 /// A kernel thread, as its creator holds it.
 #[derive(Clone)]
 pub struct KthreadHandle {

@@ -113,6 +113,7 @@ fn run() {
     loop {
         let r = WAITING.wait_as(frame::task::State::INTERRUPTIBLE, || LIST.lock().pop_front());
         figures::note(Reason::Event);
+        kthread::because("request");
         match r {
             Ok(r) => serve(&r),
             // A signal does not concern it, and must not keep it from sleeping.

@@ -30,7 +30,7 @@ use frame::{
 use crate::{
     attr,
     core::{self, activate_and_tell, activate_on, cpu, idle_cpus},
-    kthread::{PerCpuThread, PerCpuThreads},
+    kthread::{PerCpuThread, PerCpuThreads, because},
     place::{active, may_stay},
     policy::Policy,
     thread::{TaskRef, thread},
@@ -317,6 +317,7 @@ fn work(me: CpuId) {
     let g = PreemptGuard::new();
     match next {
         Next::Work(w) => {
+            because("stop-work");
             let job = w.job.lock().take();
             if let Some(f) = job {
                 f(me);
@@ -325,13 +326,17 @@ fn work(me: CpuId) {
             w.done.complete();
         }
         Next::Multi(m) => {
+            because("stop-machine");
             m.take_part(me);
             drop(g);
             if m.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 m.done.complete();
             }
         }
-        Next::Balance(to) => balance(me, to),
+        Next::Balance(to) => {
+            because("balance");
+            balance(me, to);
+        }
     }
     DONE[me.index()].fetch_add(1, Ordering::Relaxed);
 }

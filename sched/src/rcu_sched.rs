@@ -49,7 +49,7 @@ fn run(k: &Kthread) -> i32 {
     loop {
         let timeout = pending.then_some(JIFFY_NS);
         match k.wait_idle(&DIRECT, || KICKED.swap(false, Ordering::SeqCst).then_some(()), timeout) {
-            Wake::Event(()) => {}
+            Wake::Event(()) => kthread::because("grace-period-wanted"),
             Wake::TimedOut => force_quiescent(),
             Wake::Park => k.park(),
             Wake::Freeze => k.freeze(),

@@ -65,6 +65,7 @@ fn run(k: &Kthread, button: Option<&Button>) -> i32 {
     loop {
         match k.wait(&EVENTS, || unreported(PRESSES.load(Ordering::Acquire), reported), Some(CHECK_NS)) {
             Wake::Event(n) => {
+                kthread::because("button");
                 for _ in 0..n {
                     if let Some(b) = button {
                         b.press();

@@ -7,7 +7,7 @@
 //!   the watchdogs' own locks.
 //! * **Priority**: SCHED_FIFO 50: processes that hog the processors are no reason for a reset.
 //! * **Knobs**: `watchdog.handle_boot_enabled`, `watchdog.open_timeout`, `watchdog.stop_on_reboot` (boot parameters).
-//! * **Counters**: `/sys/kernel/nightshift/daemons/watchdogd/{wakeups,feeds}`.
+//! * **Counters**: `/sys/kernel/nightshift/daemons/watchdogd/feeds`, and those of every card (`base::daemon`).
 //! * **Documented**: Linux `Documentation/watchdog/watchdog-kernel-api.rst` (`max_hw_heartbeat_ms`).
 //!
 //! The name is old, and misleads: the daemon `watchdog(8)` that writes to the device is a program of user space.
@@ -71,7 +71,8 @@ fn run(k: &Kthread) -> i32 {
         ASLEEP_UNTIL.store(next.unwrap_or(NEVER), Ordering::SeqCst);
         let timeout = next.map(|at| at.saturating_sub(now_ns()));
         match k.wait(&QUEUE, || NEWS.swap(false, Ordering::SeqCst).then_some(()), timeout) {
-            Wake::Event(()) | Wake::TimedOut => {}
+            Wake::Event(()) => kthread::because("watchdog-changed"),
+            Wake::TimedOut => kthread::because("feed-due"),
             Wake::Park => k.park(),
             Wake::Freeze => k.freeze(),
             Wake::Stop => return 0,

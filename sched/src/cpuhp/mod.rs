@@ -36,7 +36,7 @@ use frame::{
 use self::state::{BRINGUP_CPU, OFFLINE, ONLINE, TEARDOWN_CPU};
 pub use self::state::{Section, register};
 use crate::{
-    kthread::{PerCpuThread, PerCpuThreads},
+    kthread::{PerCpuThread, PerCpuThreads, because},
     migration,
 };
 
@@ -182,6 +182,7 @@ pub(crate) fn requests() -> u64 {
 fn work(me: CpuId) {
     let s = cpu(me);
     let Some(to) = s.request.load(Ordering::Acquire).checked_sub(1) else { return };
+    because(if to < s.state.load(Ordering::Relaxed) { "take-down" } else { "bring-up" });
     let r = walk(me, to);
     s.result.store(r.err().map_or(0, |e| e.code()), Ordering::Relaxed);
     REQUESTS.fetch_add(1, Ordering::Relaxed);

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     figures::{self, Reason},
+    kthread,
     thread::{TaskRef, Thread, thread},
 };
 
@@ -327,6 +328,7 @@ fn execute<'a>(me: &Arc<Worker>, pool: &'a Arc<Pool>, mut p: Locked<'a>, work: A
     drop(p);
     drop(old);
     trace::execute_start(&work);
+    kthread::because(work.name());
     let begun = pwq.queue.items.begin();
     work.call();
     pwq.queue.items.end(begun);
