@@ -188,22 +188,16 @@ fn vhangup(tty: &Tty) -> Result<usize> {
 }
 
 impl Tty {
-    fn flush_input(&self) {
+    /// Input that nobody has read is thrown away.
+    pub(super) fn flush_input(&self) {
         self.state.lock().ldisc.flush_input();
         self.driver.input_flushed();
         self.unthrottle();
     }
-    /// Its input is thrown away, by whoever sent it.
-    pub(super) fn discard_input(&self) {
-        self.flush_input();
-    }
     fn flush_output(&self) {
-        {
-            let mut s = self.state.lock();
-            s.echo.clear();
-            self.driver.discard_output();
-        }
-        self.driver.room_queue().wake_all();
+        let mut s = self.state.lock();
+        s.echo.clear();
+        self.driver.discard_output();
     }
 }
 
