@@ -136,8 +136,8 @@ impl Master {
             self.pair.to_master.clear();
         }
         if which != 0 {
+            // What the slave's discipline has already is the slave's.
             self.pair.to_slave.clear();
-            self.slave.flush_input();
         }
         Ok(0)
     }
@@ -257,11 +257,6 @@ impl FileOps for Master {
                 } else {
                     Err(Errno::EINVAL)
                 }
-            }
-            op::TIOCGDEV => {
-                // The master's number; the slave's is TIOCGPTN.
-                let dev = base::device::DevNum::new(5, 2);
-                put_int(arg, dev.encode() as i32)
             }
             _ => ioctl::ioctl(&self.slave, cmd, arg, Via::Master { readable: file.flags().readable() }),
         }
