@@ -347,9 +347,9 @@ impl ControlOut {
         }
         let mut head = cmsg::header(level, kind, data.len());
         head[..8].copy_from_slice(&(len as u64).to_ne_bytes());
-        let at = self.at + self.used;
+        let at = self.at.wrapping_add(self.used);
         if user::copy_to_user(at, &head).is_err()
-            || user::copy_to_user(at + cmsg::HEADER, &data[..len - cmsg::HEADER]).is_err()
+            || user::copy_to_user(at.wrapping_add(cmsg::HEADER), &data[..len - cmsg::HEADER]).is_err()
         {
             return;
         }
@@ -362,12 +362,13 @@ impl ControlOut {
     }
     /// Gives the files numbers, as many as fit; the others are closed.
     fn put_files(&mut self, files: Vec<Arc<File>>, cloexec: bool) {
-        let (at, count) = (self.at + self.used, files.len());
+        let (at, count) = (self.at.wrapping_add(self.used), files.len());
         let fits = if self.at == 0 { 0 } else { self.left.saturating_sub(cmsg::HEADER) / 4 };
         let mut given = 0;
         for f in files.into_iter().take(fits) {
             let Ok(fd) = install(f, cloexec) else { break };
-            if put(at + cmsg::HEADER + given * 4, &(fd as i32)).is_err() {
+            // The address is the program's word, and may be the last there is.
+            if put(at.wrapping_add(cmsg::HEADER + given * 4), &(fd as i32)).is_err() {
                 let _ = current().files().close(fd as i32);
                 break;
             }

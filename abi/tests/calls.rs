@@ -354,3 +354,20 @@ fn attributes_locks_mounts_and_copies() {
         })
     });
 }
+
+/// Files of `/proc` tell of open files, among them themselves.
+#[test]
+fn a_file_that_tells_of_itself_can_be_read() {
+    sim::campaign("fdinfo", SEEDS, |_| {
+        boot(|a| {
+            a.call(raw::__NR_mkdir, [a.text(0, "/proc"), 0o755]).unwrap();
+            a.call(raw::__NR_mount, [a.text(0, "proc"), a.text(1, "/proc"), a.text(0, "proc"), 0, 0])
+                .unwrap();
+            let f = a.open("/some", raw::O_CREAT | raw::O_RDWR).unwrap();
+            let info = a.open(&format!("/proc/self/fdinfo/{f}"), raw::O_RDONLY).unwrap();
+            a.call(raw::__NR_dup2, [info, f]).unwrap();
+            let n = a.call(raw::__NR_read, [info, a.data(), 100]).unwrap();
+            assert!(n > 5);
+        })
+    });
+}

@@ -152,7 +152,7 @@ pub fn new_file(sock: Box<dyn Socket>, flags: OpenFlags, cred: &Arc<Cred>) -> Re
     let place = made.inspect_err(|_| sock.release())?;
     sock.placed(place.inode().ino);
     let ops = SocketFile { sock };
-    // Without memory the socket is dropped unreleased here; its peer then sees silence, not an end. The allocation is small.
+    // Without memory the socket is dropped here, which releases it.
     let ops = frame::heap::try_arc(ops).ok_or(Errno::ENOMEM)?;
     let keep = flags & OpenFlags::NONBLOCK;
     File::new(place, ops.clone(), OpenFlags::RDWR | keep, cred).inspect_err(|_| ops.sock.release())

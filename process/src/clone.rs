@@ -141,7 +141,8 @@ fn make(regs: &Regs, a: &CloneArgs<'_>) -> Result<Child> {
     d.timer_slack_ns.store(me.timer_slack_ns.load(Relaxed), Relaxed);
     d.fork_no_exec.store(true, Relaxed);
     if !has(VM) || has(VFORK) {
-        *d.altstack.lock() = *me.altstack.lock();
+        let altstack = *me.altstack.lock();
+        *d.altstack.lock() = altstack;
     }
     if has(CHILD_CLEARTID) {
         d.clear_child_tid.store(a.child_tid, Relaxed);

@@ -23,8 +23,8 @@
 
 use alloc::{
     boxed::Box,
-    collections::BTreeMap,
     sync::{Arc, Weak},
+    vec::Vec,
 };
 
 use base::{Errno, Result, cred::cap, tree::Out};
@@ -139,21 +139,55 @@ pub struct PosixTimers {
     table: SpinLock<Table>,
 }
 struct Table {
-    timers: BTreeMap<u32, Arc<PosixTimer>>,
+    /// Sorted by number; `None` where one is being made.
+    timers: Vec<(u32, Option<Arc<PosixTimer>>)>,
     next: u32,
+}
+
+impl Table {
+    fn place(&self, id: u32) -> core::result::Result<usize, usize> {
+        self.timers.binary_search_by_key(&id, |t| t.0)
+    }
+    /// Keeps the next free number. EAGAIN beyond `limit` timers, or without memory.
+    fn reserve(&mut self, limit: u64) -> Result<u32> {
+        if self.timers.len() as u64 >= limit || self.timers.try_reserve(1).is_err() {
+            return Err(Errno::EAGAIN);
+        }
+        loop {
+            let id = self.next;
+            self.next = (id + 1) & i32::MAX as u32;
+            if let Err(at) = self.place(id) {
+                self.timers.insert(at, (id, None));
+                return Ok(id);
+            }
+        }
+    }
+    fn remove(&mut self, id: u32) -> Option<Arc<PosixTimer>> {
+        let at = self.place(id).ok()?;
+        // One that is being made is its maker's.
+        self.timers[at].1.as_ref()?;
+        self.timers.remove(at).1
+    }
 }
 
 impl PosixTimers {
     pub(crate) const fn new() -> PosixTimers {
-        PosixTimers { table: SpinLock::new(&TABLE, Table { timers: BTreeMap::new(), next: 0 }) }
+        PosixTimers { table: SpinLock::new(&TABLE, Table { timers: Vec::new(), next: 0 }) }
     }
     fn get(&self, id: u32) -> Option<Arc<PosixTimer>> {
-        self.table.lock().timers.get(&id).cloned()
+        let t = self.table.lock();
+        t.timers[t.place(id).ok()?].1.clone()
+    }
+    /// The first timer with this number or a higher one.
+    fn first_from(&self, id: u32) -> Option<Arc<PosixTimer>> {
+        let t = self.table.lock();
+        let at = t.place(id).unwrap_or_else(|at| at);
+        t.timers[at..].iter().find_map(|t| t.1.clone())
     }
     /// Deletes all: at exec, and when the process ends.
     pub(crate) fn delete_all(&self) {
-        while let Some((_, t)) = { self.table.lock().timers.pop_first() } {
-            t.retire();
+        while let Some((_, t)) = { self.table.lock().timers.pop() } {
+            t.iter().for_each(|t| t.retire());
         }
     }
 }
@@ -348,31 +382,34 @@ pub fn create(clock_id: i32, event: impl FnOnce() -> Result<Event>) -> Result<u3
     let event = event()?;
     let state =
         State { clock, at: Periodic::default(), resting: false, setting: 0, overrun: -1, last_overrun: 0 };
-    let id = {
-        let mut t = p.posix_timers.table.lock();
-        if t.timers.len() as u64 + queued >= limit {
-            return Err(Errno::EAGAIN);
+    let id = p.posix_timers.table.lock().reserve(limit.saturating_sub(queued))?;
+    let made = make(id, clock_id, event, state);
+    let mut t = p.posix_timers.table.lock();
+    if let Ok(at) = t.place(id) {
+        match made {
+            Ok(timer) => t.timers[at].1 = Some(timer),
+            Err(e) => {
+                t.timers.remove(at);
+                return Err(e);
+            }
         }
-        while t.timers.contains_key(&t.next) {
-            t.next = (t.next + 1) & i32::MAX as u32;
-        }
-        let id = t.next;
-        t.next = (id + 1) & i32::MAX as u32;
-        id
-    };
+    }
+    Ok(id)
+}
+
+fn make(id: u32, clock_id: i32, event: Event, state: State) -> Result<Arc<PosixTimer>> {
     let timer = frame::heap::try_arc(PosixTimer {
         id,
         clock_id,
         event,
-        owner: Arc::downgrade(p),
+        owner: Arc::downgrade(&current().process),
         state: SpinLockIrq::new(&STATE, state),
         timer: Once::new(),
         on_set: Once::new(),
     })
     .ok_or(Errno::EAGAIN)?;
     timer.connect()?;
-    p.posix_timers.table.lock().timers.insert(id, timer);
-    Ok(id)
+    Ok(timer)
 }
 
 fn find(id: u32) -> Result<Arc<PosixTimer>> {
@@ -419,7 +456,7 @@ pub fn overrun(id: u32) -> Result<u32> {
 
 /// timer_delete(2). A signal that was sent stays.
 pub fn delete(id: u32) -> Result<()> {
-    let gone = current().process.posix_timers.table.lock().timers.remove(&id);
+    let gone = current().process.posix_timers.table.lock().remove(id);
     gone.ok_or(Errno::EINVAL)?.retire();
     Ok(())
 }
@@ -427,8 +464,11 @@ pub fn delete(id: u32) -> Result<()> {
 /// `/proc/PID/timers`.
 pub(crate) fn show(t: &TaskRef, o: &mut Out) -> Result<()> {
     let Some(d) = data(t) else { return Ok(()) };
-    let timers: alloc::vec::Vec<_> = d.process.posix_timers.table.lock().timers.values().cloned().collect();
-    for t in timers {
+    let timers = &d.process.posix_timers;
+    let mut from = 0;
+    // One by one, since the table cannot be held while text is made.
+    while let Some(t) = timers.first_from(from) {
+        from = t.id + 1;
         let e = &t.event;
         let how = match e.kind & !raw::SIGEV_THREAD_ID {
             raw::SIGEV_NONE => "none",

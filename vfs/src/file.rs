@@ -11,7 +11,7 @@ use core::any::Any;
 
 use base::{Errno, Result, cred::Cred};
 use frame::{
-    atomic::{AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     page::PageRef,
     sync::{LockClass, Mutex, SpinLock},
 };
@@ -115,7 +115,9 @@ pub struct File {
     ops: Arc<dyn FileOps>,
     kind: FileKind,
     flags: AtomicU32,
-    pub(crate) pos: Mutex<u64>,
+    /// Where read and write go on. Changed under `moving`; looked at without, for a file in `/proc` may ask while it is itself read.
+    pub(crate) pos: AtomicU64,
+    pub(crate) moving: Mutex<()>,
     cred: Arc<Cred>,
     /// This file counts as a writer of its mount and inode.
     counted_writer: bool,
@@ -145,7 +147,8 @@ impl File {
             kind,
             ops,
             flags: AtomicU32::new(kept.bits()),
-            pos: Mutex::new(&POS_CLASS, 0),
+            pos: AtomicU64::new(0),
+            moving: Mutex::new(&POS_CLASS, ()),
             cred: cred.clone(),
             counted_writer,
             watchers: SpinLock::new(&WATCHERS_CLASS, Vec::new()),

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use base::{Errno, Result, cred::cap};
+use frame::atomic::Ordering::Relaxed;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
 
 use crate::{
@@ -20,9 +21,10 @@ impl File {
         if self.kind() == FileKind::Stream {
             return self.ops().read_at(self, 0, dst);
         }
-        let mut pos = self.pos.lock();
-        let n = self.read_from(*pos, dst)?;
-        *pos += n as u64;
+        let _one = self.moving.lock();
+        let pos = self.position();
+        let n = self.read_from(pos, dst)?;
+        self.pos.store(pos + n as u64, Relaxed);
         Ok(n)
     }
     /// pread(2), preadv(2).
@@ -42,9 +44,9 @@ impl File {
         if self.kind() == FileKind::Stream {
             return self.ops().write_at(self, 0, src);
         }
-        let mut pos = self.pos.lock();
-        let (n, end) = self.write_to(*pos, src)?;
-        *pos = end;
+        let _one = self.moving.lock();
+        let (n, end) = self.write_to(self.position(), src)?;
+        self.pos.store(end, Relaxed);
         Ok(n)
     }
     /// pwrite(2), pwritev(2).
@@ -116,18 +118,19 @@ impl File {
         if self.kind() == FileKind::Stream {
             return Err(Errno::ESPIPE);
         }
-        let mut pos = self.pos.lock();
-        let new = self.ops().llseek(self, *pos, offset, whence)?;
-        *pos = new;
+        let _one = self.moving.lock();
+        let new = self.ops().llseek(self, self.position(), offset, whence)?;
+        self.pos.store(new, Relaxed);
         Ok(new)
     }
-    /// The position now, for `/proc/PID/fdinfo`.
+    /// The position now.
     pub fn position(&self) -> u64 {
-        *self.pos.lock()
+        self.pos.load(Relaxed)
     }
     /// Moves the position on (sendfile).
     pub fn set_position(&self, p: u64) {
-        *self.pos.lock() = p;
+        let _one = self.moving.lock();
+        self.pos.store(p, Relaxed);
     }
     /// getdents(2).
     pub fn readdir(&self, sink: &mut dyn DirSink) -> Result<()> {
@@ -135,15 +138,15 @@ impl File {
         if !inode.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        let mut pos = self.pos.lock();
+        let _one = self.moving.lock();
         if inode.is_dead() {
             return Err(Errno::ENOENT);
         }
         let new = {
             let _dir = inode.dir_lock.read();
-            self.ops().readdir(self, *pos, sink)?
+            self.ops().readdir(self, self.position(), sink)?
         };
-        *pos = new;
+        self.pos.store(new, Relaxed);
         self.touch_accessed();
         Ok(())
     }

@@ -83,14 +83,21 @@ impl Inner {
     fn fire(&self) {
         {
             let mut s = self.state.lock();
-            if s.fired || !s.at.is_due(s.clock.now_ns()) {
-                // The setting has changed meanwhile.
+            if !Self::notice(&mut s) {
+                // The setting has changed meanwhile, or somebody has noticed already.
                 return self.arm(&s);
             }
+        }
+        self.queue.wake_all_key(PollFlags::IN.bits());
+    }
+    /// A timer that is due has fired, even if its interrupt is still to come. True if that is news.
+    fn notice(s: &mut State) -> bool {
+        let news = !s.fired && s.at.is_due(s.clock.now_ns());
+        if news {
             s.fired = true;
             s.ticks += 1;
         }
-        self.queue.wake_all_key(PollFlags::IN.bits());
+        news
     }
     /// The real-time clock was set.
     fn clock_was_set(&self) {
@@ -125,6 +132,7 @@ impl Inner {
     }
     fn take(&self) -> Option<Result<u64>> {
         let mut s = self.state.lock();
+        Self::notice(&mut s);
         if s.ticks == 0 {
             return None;
         }
@@ -241,7 +249,9 @@ impl FileOps for TimerFd {
         if let Some(t) = table {
             t.register(&self.inner.queue);
         }
-        if self.inner.state.lock().ticks > 0 { PollFlags::IN } else { PollFlags::empty() }
+        let mut s = self.inner.state.lock();
+        Inner::notice(&mut s);
+        if s.ticks > 0 { PollFlags::IN } else { PollFlags::empty() }
     }
     fn fdinfo(&self, _file: &File, out: &mut String) {
         use core::fmt::Write;

@@ -146,7 +146,7 @@ fn place_bars(found: &mut [Found]) {
     }
     for b in found.iter().flat_map(|f| f.device.bars.iter().flatten()).filter(|b| b.address != 0) {
         let w = if b.kind == BarKind::Io { &mut ports } else { &mut memory };
-        w.take(b.address, b.address + b.size);
+        w.take(b.address, b.address.saturating_add(b.size));
     }
     for f in found.iter_mut().filter(|f| f.device.address.bus == 0) {
         let d = &mut f.device;

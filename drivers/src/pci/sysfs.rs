@@ -55,7 +55,7 @@ pub(super) fn attributes(dev: &model::Device, d: &Arc<Device>) -> Result<()> {
     dev.attribute("resource", 0o444, move |o| {
         for i in 0..ROWS {
             let (start, end, flags) = match r.bars.get(i).copied().flatten() {
-                Some(b) if b.address != 0 => (b.address, b.address + b.size - 1, b.flags()),
+                Some(b) if b.address != 0 => (b.address, b.address.saturating_add(b.size - 1), b.flags()),
                 _ => (0, 0, 0),
             };
             writeln!(o, "{start:#018x} {end:#018x} {flags:#018x}")?;

@@ -372,6 +372,9 @@ impl TtyDriver for Port {
         let mut p = self.inner.lock();
         p.tx.clear();
         p.fill();
+        drop(p);
+        // An idle transmitter does not interrupt.
+        self.room.wake_all();
     }
     fn take_received(&self, into: &mut Vec<u8>, max: usize) {
         let mut p = self.inner.lock();

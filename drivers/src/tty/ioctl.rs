@@ -12,7 +12,7 @@ use linux_raw_sys::ioctl as op;
 use super::{
     Tty, WinSize,
     job::{self, sig},
-    termios::{TERMIOS_BYTES, TERMIOS2_BYTES, Termios},
+    termios::{TERMIO_BYTES, TERMIOS_BYTES, TERMIOS2_BYTES, Termios, flag},
 };
 
 pub(super) fn put_int(arg: usize, v: i32) -> Result<usize> {
@@ -58,12 +58,22 @@ pub(super) fn ioctl(tty: &Arc<Tty>, cmd: u32, arg: usize, via: Via) -> Result<us
     match cmd {
         op::TCGETS => get_termios(tty, arg, TERMIOS_BYTES),
         op::TCGETS2 => get_termios(tty, arg, TERMIOS2_BYTES),
-        op::TCSETS => set_termios(tty, arg, TERMIOS_BYTES, When::Now),
-        op::TCSETSW => set_termios(tty, arg, TERMIOS_BYTES, When::Drained),
-        op::TCSETSF => set_termios(tty, arg, TERMIOS_BYTES, When::Flushed),
-        op::TCSETS2 => set_termios(tty, arg, TERMIOS2_BYTES, When::Now),
-        op::TCSETSW2 => set_termios(tty, arg, TERMIOS2_BYTES, When::Drained),
-        op::TCSETSF2 => set_termios(tty, arg, TERMIOS2_BYTES, When::Flushed),
+        op::TCSETS | op::TCSETS2 | op::TCSETA => set_termios(tty, arg, form_of(cmd), When::Now),
+        op::TCSETSW | op::TCSETSW2 | op::TCSETAW => set_termios(tty, arg, form_of(cmd), When::Drained),
+        op::TCSETSF | op::TCSETSF2 | op::TCSETAF => set_termios(tty, arg, form_of(cmd), When::Flushed),
+        op::TCGETA => {
+            let b = tty.state.lock().termios.to_termio();
+            user::copy_to_user(arg, &b).map(|()| 0).map_err(Errno::from)
+        }
+        op::TIOCGSOFTCAR => {
+            let is_local = tty.state.lock().termios.c(flag::CLOCAL);
+            put_int(arg, is_local.into())
+        }
+        op::TIOCSSOFTCAR => {
+            let is_local = get_int(arg)? != 0;
+            apply(tty, |t| t.clone().with_local(is_local));
+            Ok(0)
+        }
         op::TIOCGWINSZ => get_size(tty, arg),
         op::TIOCSWINSZ => set_size(tty, arg),
         op::TIOCGPGRP => {
@@ -110,21 +120,40 @@ fn get_termios(tty: &Tty, arg: usize, len: usize) -> Result<usize> {
     Ok(0)
 }
 
+/// Bytes of the structure that a control takes.
+fn form_of(cmd: u32) -> usize {
+    match cmd {
+        op::TCSETA | op::TCSETAW | op::TCSETAF => TERMIO_BYTES,
+        op::TCSETS2 | op::TCSETSW2 | op::TCSETSF2 => TERMIOS2_BYTES,
+        _ => TERMIOS_BYTES,
+    }
+}
+
 fn set_termios(tty: &Tty, arg: usize, len: usize, when: When) -> Result<usize> {
     tty.check_background(sig::TTOU)?;
     let mut b = [0; TERMIOS2_BYTES];
     user::copy_from_user(&mut b[..len], arg)?;
-    let new = Termios::from_bytes(&b[..len]).ok_or(Errno::EINVAL)?;
+    let new = match b.first_chunk().filter(|_| len == TERMIO_BYTES) {
+        Some(old_form) => tty.state.lock().termios.with_termio(old_form),
+        None => Termios::from_bytes(&b[..len]),
+    };
+    let new = new.ok_or(Errno::EINVAL)?;
     if when == When::Flushed {
         tty.flush_input();
     }
     if when != When::Now {
         tty.drain()?;
     }
+    apply(tty, |_| new);
+    Ok(0)
+}
+
+/// Gives the terminal the settings that `change` makes of its present ones.
+fn apply(tty: &Tty, change: impl FnOnce(&Termios) -> Termios) {
     {
         let mut s = tty.state.lock();
         let s = &mut *s;
-        let new = tty.driver.change_settings(&s.termios, new);
+        let new = tty.driver.change_settings(&s.termios, change(&s.termios));
         let old = core::mem::replace(&mut s.termios, new);
         let was_stopped = s.ldisc.is_stopped();
         s.ldisc.settings_changed(&old, &s.termios);
@@ -136,7 +165,6 @@ fn set_termios(tty: &Tty, arg: usize, len: usize, when: When) -> Result<usize> {
     // A change of mode may make what is there readable, and give room.
     tty.readers.wake_all();
     tty.unthrottle();
-    Ok(0)
 }
 
 fn get_size(tty: &Tty, arg: usize) -> Result<usize> {
@@ -165,9 +193,9 @@ fn set_size(tty: &Tty, arg: usize) -> Result<usize> {
 }
 
 fn set_foreground(tty: &Tty, arg: usize) -> Result<usize> {
-    let (j, c) = tty.mine()?;
     tty.check_background(sig::TTOU).map_err(|e| if e == Errno::EIO { Errno::ENOTTY } else { e })?;
     let group = u32::try_from(get_int(arg)?).map_err(|_| Errno::EINVAL)?;
+    let (j, c) = tty.mine()?;
     match j.session_of(group) {
         None => Err(Errno::ESRCH),
         Some(s) if s != c.session => Err(Errno::EPERM),
@@ -188,22 +216,16 @@ fn vhangup(tty: &Tty) -> Result<usize> {
 }
 
 impl Tty {
-    fn flush_input(&self) {
+    /// Input that nobody has read is thrown away.
+    pub(super) fn flush_input(&self) {
         self.state.lock().ldisc.flush_input();
         self.driver.input_flushed();
         self.unthrottle();
     }
-    /// Its input is thrown away, by whoever sent it.
-    pub(super) fn discard_input(&self) {
-        self.flush_input();
-    }
     fn flush_output(&self) {
-        {
-            let mut s = self.state.lock();
-            s.echo.clear();
-            self.driver.discard_output();
-        }
-        self.driver.room_queue().wake_all();
+        let mut s = self.state.lock();
+        s.echo.clear();
+        self.driver.discard_output();
     }
 }
 

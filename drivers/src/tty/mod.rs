@@ -64,7 +64,7 @@ pub trait TtyDriver: Send + Sync {
     fn pending(&self) -> usize;
     /// Holds output back, or lets it go on.
     fn hold(&self, on: bool);
-    /// Forgets what was not sent yet.
+    /// Forgets what was not sent yet, and wakes those who wait for room.
     fn discard_output(&self);
     /// Appends received bytes, at most `max`, and no more than `into` has capacity for.
     fn take_received(&self, into: &mut Vec<u8>, max: usize);

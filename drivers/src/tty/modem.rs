@@ -105,9 +105,8 @@ fn send_break(tty: &Tty, ns: u64) -> Result<usize> {
 impl Tty {
     /// A break came, and `BRKINT` is set: what waits to be read or written is thrown away, and the foreground gets SIGINT.
     pub(crate) fn break_received(&self) {
-        self.discard_input();
+        self.flush_input();
         self.driver.discard_output();
-        self.driver.room_queue().wake_all();
         if let (Some(j), Some(group)) = (job::jobs(), self.foreground()) {
             j.signal_group(group, sig::INT);
         }

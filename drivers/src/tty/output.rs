@@ -57,8 +57,13 @@ impl Tty {
         Ok(done)
     }
 
-    /// Waits until everything was sent. ERESTARTSYS.
+    /// Waits until everything was sent. ERESTARTSYS; EIO if the terminal is hung up meanwhile, for then it may never be.
     pub(super) fn drain(&self) -> Result<()> {
-        Ok(self.driver.room_queue().wait_interruptible(|| (self.driver.pending() == 0).then_some(()))?)
+        let hangups = self.state.lock().hangups;
+        let is_hung_up = || self.state.lock().hangups != hangups;
+        self.driver
+            .room_queue()
+            .wait_interruptible(|| (self.driver.pending() == 0 || is_hung_up()).then_some(()))?;
+        if is_hung_up() { Err(Errno::EIO) } else { Ok(()) }
     }
 }

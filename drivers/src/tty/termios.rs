@@ -36,6 +36,8 @@ pub mod flag {
 /// Size of `struct termios` and `struct termios2` in bytes: four words, line discipline, 19 characters (and two speeds).
 pub const TERMIOS_BYTES: usize = 36;
 pub const TERMIOS2_BYTES: usize = 44;
+/// Size of System V's `struct termio`: four half words, line discipline, 8 characters, padding.
+pub const TERMIO_BYTES: usize = 18;
 const NCCS: usize = uapi::NCCS as usize;
 
 /// Terminal settings.
@@ -210,6 +212,30 @@ impl Termios {
         })
     }
 
+    /// `struct termio`: what fits of the settings.
+    pub fn to_termio(&self) -> [u8; TERMIO_BYTES] {
+        let (full, mut b) = (self.to_bytes(), [0; TERMIO_BYTES]);
+        for i in 0..4 {
+            b[2 * i..2 * i + 2].copy_from_slice(&full[4 * i..4 * i + 2]);
+        }
+        b[8..17].copy_from_slice(&full[16..25]);
+        b
+    }
+    /// These settings with what a `struct termio` says changed.
+    pub fn with_termio(&self, b: &[u8; TERMIO_BYTES]) -> Option<Termios> {
+        let mut full = self.to_bytes();
+        for i in 0..4 {
+            full[4 * i..4 * i + 2].copy_from_slice(&b[2 * i..2 * i + 2]);
+        }
+        full[16..25].copy_from_slice(&b[8..17]);
+        Termios::from_bytes(&full)
+    }
+    /// With the carrier ignored (`CLOCAL`), or not.
+    pub fn with_local(mut self, on: bool) -> Termios {
+        self.cflag = self.cflag & !uapi::CLOCAL | if on { uapi::CLOCAL } else { 0 };
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn set_i(&mut self, f: u32, on: bool) {
         if on { self.iflag |= f } else { self.iflag &= !f }
@@ -257,6 +283,17 @@ mod tests {
         assert_eq!(Termios::from_bytes(&t.to_bytes()), Some(t.clone()));
         assert_eq!(Termios::from_bytes(&t.to_bytes()[..TERMIOS_BYTES]), Some(t));
         assert_eq!(Termios::from_bytes(&[0; 20]), None);
+    }
+
+    #[test]
+    fn the_old_structure_changes_what_it_has() {
+        let t = Termios::of_pty();
+        let mut b = t.to_termio();
+        assert_eq!(b, [0, 5, 5, 0, 0xbf, 0, 0x3b, 0x8a, 0, 3, 0x1c, 0x7f, 0x15, 4, 0, 1, 0, 0]);
+        assert_eq!(t.with_termio(&b), Some(t.clone()));
+        b[4..6].copy_from_slice(&(uapi::B9600 as u16 | uapi::CS8 as u16).to_le_bytes());
+        let new = t.with_termio(&b).unwrap();
+        assert_eq!((new.ospeed(), new.cc(cc::SUSP), new.c(flag::CREAD)), (9600, t.cc(cc::SUSP), false));
     }
 
     #[test]

@@ -88,13 +88,16 @@ impl FileOps for WatchdogFile {
             op::WDIOC_GETBOOTSTATUS => put(arg, w.description.boot_status),
             op::WDIOC_SETOPTIONS => {
                 let what = get(arg)?;
+                if what & (DISABLE_CARD | ENABLE_CARD) == 0 {
+                    return Err(Errno::ENOTTY);
+                }
                 if what & DISABLE_CARD != 0 {
                     w.stop()?;
                 }
                 if what & ENABLE_CARD != 0 {
                     w.start()?;
                 }
-                if what & (DISABLE_CARD | ENABLE_CARD) == 0 { Err(Errno::EINVAL) } else { Ok(0) }
+                Ok(0)
             }
             op::WDIOC_KEEPALIVE if w.description.options & super::option::KEEPALIVE_PING == 0 => {
                 Err(Errno::EOPNOTSUPP)

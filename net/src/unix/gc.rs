@@ -7,7 +7,7 @@
 //! The collector keeps a *record* for each message with sockets in it: whose queue it is in, and which sockets it holds. A socket *in
 //! flight* is *live* if somebody beside messages holds its file, that is, if the file has more references than records name; or if
 //! a live socket's queue, or the queue of one that is not in flight at all, holds it. An embryo's queue counts as its listener's. The rest is
-//! garbage: its queues are emptied of descriptors, and the counts do what is left.
+//! garbage: its queues are emptied, and the counts do what is left.
 //!
 //! # Why that is right
 //! A record begins before its message is queued and ends when its files are taken out; peeks and takes hold the lock that the
@@ -30,7 +30,7 @@ use frame::{
 use hashbrown::HashMap;
 use vfs::File;
 
-use super::{Fault, Handle, UnixSock, has_fault, inflight};
+use super::{Fault, Handle, UnixSock, has_fault};
 use crate::socket::SocketFile;
 
 static CLASS: LockClass = LockClass::new("unix_gc");
@@ -187,15 +187,14 @@ pub(super) fn collect() {
         RUNNING.store(1, SeqCst);
         let found = gc().lock().garbage();
         // Without memory the garbage stays until the next close.
-        let mut files = Vec::new();
         for s in found.iter().flatten() {
-            s.rx.lock().take_files(&mut files);
-            let embryos: Vec<Arc<UnixSock>> = s.state.lock().accept.iter().cloned().collect();
-            for e in embryos {
-                e.rx.lock().take_files(&mut files);
+            s.purge(s.peer().as_ref());
+            // Nobody can connect to it any more, nor accept.
+            for i in 0.. {
+                let Some(e) = s.state.lock().accept.get(i).cloned() else { break };
+                e.purge(e.peer().as_ref());
             }
         }
-        inflight::let_go(files);
         drop(found);
         if RUNNING.compare_exchange(1, 0, SeqCst, SeqCst).is_ok() {
             return;

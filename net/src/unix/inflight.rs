@@ -54,11 +54,6 @@ impl Drop for InFlight {
     }
 }
 
-/// Gives messages' files up.
-pub(super) fn let_go(list: Vec<InFlight>) {
-    list.into_iter().for_each(drop);
-}
-
 /// Files to be closed, and whether somebody is at it.
 struct Later {
     busy: bool,

@@ -299,14 +299,11 @@ impl UnixSock {
             core::mem::replace(&mut *rx, Queue::new())
         };
         let any = old.len() > 0;
-        let mut files = Vec::new();
         for m in old.into_messages() {
             if let Some(s) = m.from.as_ref().or(peer) {
                 s.uncharge(m.truesize as usize);
             }
-            files.extend(m.extra.and_then(|e| e.files));
         }
-        inflight::let_go(files);
         any
     }
 }

@@ -180,10 +180,6 @@ impl Queue {
     pub(super) fn into_messages(self) -> impl Iterator<Item = Msg> {
         self.msgs.into_iter()
     }
-    /// Takes the descriptors out of all messages.
-    pub(super) fn take_files(&mut self, into: &mut Vec<InFlight>) {
-        into.extend(self.msgs.iter_mut().filter_map(|m| m.extra.as_mut()?.files.take()));
-    }
 }
 
 #[cfg(test)]

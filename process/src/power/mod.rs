@@ -98,8 +98,7 @@ fn enter() -> Result<()> {
 /// Brings what was written to stable storage, so that little is lost if the machine does not wake.
 fn sync() {
     let start = sched::time::now_ns();
-    // An error is for those who call `fsync`.
-    let _ = vfs::mount::root().mount.sb().ops().sync();
+    vfs::emergency::sync_all();
     let ms = (sched::time::now_ns() - start) / 1_000_000;
     pr_info!("Filesystems sync: {}.{:03} seconds", ms / 1000, ms % 1000);
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{LineDiscipline, is_continuation};
+use super::{LineDiscipline, is_continuation, output::put};
 use crate::tty::termios::{Termios, flag};
 
 /// How much is erased.
@@ -71,7 +71,7 @@ impl LineDiscipline {
         let first = self.cells[from].byte;
         if t.l(flag::ECHO) && t.l(flag::ECHOPRT) {
             if !self.erasing {
-                echo.push(b'\\');
+                put(echo, b"\\");
                 self.column += 1;
                 self.erasing = true;
             }
@@ -89,13 +89,13 @@ impl LineDiscipline {
             // Back to where the line's text ended before the tab.
             let end = self.line().fold(self.line_column, |col, c| advance(t, col, c));
             while self.column > end {
-                echo.push(8);
+                put(echo, b"\x08");
                 self.column -= 1;
             }
         } else {
             let width = if first.is_ascii_control() { 2 * usize::from(t.l(flag::ECHOCTL)) } else { 1 };
             for _ in 0..width {
-                echo.extend(b"\x08 \x08");
+                put(echo, b"\x08 \x08");
                 self.column = self.column.saturating_sub(1);
             }
         }

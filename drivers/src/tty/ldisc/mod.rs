@@ -258,7 +258,7 @@ impl LineDiscipline {
             if t.l(flag::ECHO) {
                 self.finish_erasing(echo);
                 if t.l(flag::ECHOCTL) {
-                    echo.extend(b"^\x08");
+                    output::put(echo, b"^\x08");
                 }
             }
         } else if extended && t.l(flag::ECHO) && t.is_cc(cc::REPRINT, c) {

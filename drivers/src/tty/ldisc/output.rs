@@ -8,6 +8,13 @@ use crate::tty::termios::{Termios, flag};
 /// The most bytes that one character becomes: a tab of eight spaces.
 pub const MAX_EXPANSION: usize = 8;
 
+/// Appends bytes to the echo as they are; those for which there is no memory are lost.
+pub(super) fn put(echo: &mut Vec<u8>, bytes: &[u8]) {
+    if echo.try_reserve(bytes.len()).is_ok() {
+        echo.extend_from_slice(bytes);
+    }
+}
+
 impl LineDiscipline {
     /// Output processing: appends to `out` what the driver has to send for `bytes`, at most `room` bytes. How many of `bytes`
     /// that was; a character is never divided.
@@ -27,9 +34,11 @@ impl LineDiscipline {
         }
         bytes.len()
     }
-    /// As [`LineDiscipline::output`], with room for everything.
+    /// As [`LineDiscipline::output`], with room for everything. Echo for which there is no memory is lost.
     pub(super) fn output_all(&mut self, t: &Termios, bytes: &[u8], out: &mut Vec<u8>) {
-        self.output(t, bytes, usize::MAX, out);
+        if out.try_reserve(bytes.len() * MAX_EXPANSION).is_ok() {
+            self.output(t, bytes, usize::MAX, out);
+        }
     }
 
     /// How many bytes a character becomes.
@@ -98,11 +107,8 @@ impl LineDiscipline {
         if c == b'\n' { self.output_all(t, b"\n", echo) } else { self.echo_char(t, c, echo) }
     }
 
-    /// Echoes a character, visibly. Echo for which there is no memory is lost.
+    /// Echoes a character, visibly.
     pub(super) fn echo_char(&mut self, t: &Termios, c: u8, echo: &mut Vec<u8>) {
-        if echo.try_reserve(2 * MAX_EXPANSION).is_err() {
-            return;
-        }
         if t.l(flag::ECHOCTL) && c.is_ascii_control() && c != b'\t' {
             self.output_all(t, &[b'^', c ^ 0x40], echo);
         } else {
@@ -113,7 +119,7 @@ impl LineDiscipline {
     /// Closes the `\…/` of ECHOPRT.
     pub(super) fn finish_erasing(&mut self, echo: &mut Vec<u8>) {
         if self.erasing {
-            echo.push(b'/');
+            put(echo, b"/");
             self.column += 1;
             self.erasing = false;
         }

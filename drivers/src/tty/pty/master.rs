@@ -68,30 +68,23 @@ impl Master {
     fn slave_closed(&self) -> bool {
         self.pair.status.lock().slave_closed
     }
-    /// Nobody has the slave open: what is written would reach nobody.
-    fn is_alone(&self) -> bool {
-        self.pair.status.lock().slave_files == 0
-    }
 
-    /// Sends `bytes` to the slave. How many; fewer if a signal came or the slave was closed.
+    /// Sends `bytes` to the slave, which need not be open: its discipline takes them all the same, echoes, and keeps them for whoever
+    /// opens it. How many; fewer if a signal came.
     fn send(&self, bytes: &[u8], nonblocking: bool) -> Result<usize> {
         let mut done = 0;
         while done < bytes.len() {
-            let part =
-                if self.is_alone() { Err(Errno::EIO) } else { Ok(self.pair.to_slave.put(&bytes[done..])) };
-            let wait = match part {
-                Ok(0) if nonblocking => Err(Errno::EAGAIN),
-                Ok(0) => {
-                    let queue = &self.pair.to_slave.room;
-                    let ready = || (self.pair.to_slave.free() > 0 || self.is_alone()).then_some(());
-                    queue.wait_interruptible(ready).map_err(Errno::from)
+            let wait = match self.pair.to_slave.put(&bytes[done..]) {
+                0 if nonblocking => Err(Errno::EAGAIN),
+                0 => {
+                    let ready = || (self.pair.to_slave.free() > 0).then_some(());
+                    self.pair.to_slave.room.wait_interruptible(ready).map_err(Errno::from)
                 }
-                Ok(n) => {
+                n => {
                     done += n;
                     self.slave.schedule_flush();
                     Ok(())
                 }
-                Err(e) => Err(e),
             };
             match wait {
                 Err(_) if done > 0 => break,
@@ -143,8 +136,8 @@ impl Master {
             self.pair.to_master.clear();
         }
         if which != 0 {
+            // What the slave's discipline has already is the slave's.
             self.pair.to_slave.clear();
-            self.slave.discard_input();
         }
         Ok(0)
     }
@@ -264,11 +257,6 @@ impl FileOps for Master {
                 } else {
                     Err(Errno::EINVAL)
                 }
-            }
-            op::TIOCGDEV => {
-                // The master's number; the slave's is TIOCGPTN.
-                let dev = base::device::DevNum::new(5, 2);
-                put_int(arg, dev.encode() as i32)
             }
             _ => ioctl::ioctl(&self.slave, cmd, arg, Via::Master { readable: file.flags().readable() }),
         }
