@@ -35,6 +35,7 @@ use frame::{
 
 use self::state::{BRINGUP_CPU, OFFLINE, ONLINE, TEARDOWN_CPU};
 pub use self::state::{Section, register};
+pub(crate) use self::sysfs::list;
 use crate::{
     kthread::{PerCpuThread, PerCpuThreads},
     migration,
@@ -97,19 +98,17 @@ fn invoke(c: CpuId, n: u32, up: bool) -> Result<()> {
     let s = cpu(c);
     let Some(st) = state::step(n) else { return Ok(()) };
     let Some(f) = (if up { st.up } else { st.down }) else { return Ok(()) };
+    // A failure that was asked for comes instead of the call, which is then not traced.
+    if s.fail.compare_exchange(n as i32, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        return Err(Errno::EAGAIN);
+    }
     base::trace!(trace::cpuhp_enter {
         cpu: c.get(),
         target: s.target.load(Ordering::Relaxed) as i32,
         idx: n as i32,
         fun: f as usize as u64,
     });
-    let injected = s.fail.load(Ordering::Relaxed) == n as i32;
-    let r = if injected {
-        s.fail.store(-1, Ordering::Relaxed);
-        Err(Errno::EAGAIN)
-    } else {
-        f(c)
-    };
+    let r = f(c);
     base::trace!(trace::cpuhp_exit {
         cpu: c.get(),
         state: s.state.load(Ordering::Relaxed) as i32,
