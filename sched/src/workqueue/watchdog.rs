@@ -140,7 +140,7 @@ fn info(p: &Pool) -> Info {
     };
     Info {
         cpus: list(p.attrs.cpumask),
-        flags: u32::from(managing) * MANAGER_ACTIVE | u32::from(away) * DISASSOCIATED,
+        flags: (u32::from(managing) * MANAGER_ACTIVE) | (u32::from(away) * DISASSOCIATED),
         nice: p.attrs.nice,
     }
 }
