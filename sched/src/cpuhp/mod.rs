@@ -170,6 +170,27 @@ fn kick(c: CpuId, to: u32) -> Result<()> {
     }
 }
 
+/// Has the processor's thread take the ONLINE steps of the way down: for the trace one step, of the state that it begins in.
+fn cpuhp_kick_ap_work(c: CpuId) -> Result<()> {
+    let s = cpu(c);
+    let idx = s.state.load(Ordering::Relaxed) as i32;
+    let fun: fn(CpuId) -> Result<()> = cpuhp_kick_ap_work;
+    base::trace!(trace::cpuhp_enter {
+        cpu: c.get(),
+        target: s.target.load(Ordering::Relaxed) as i32,
+        idx,
+        fun: fun as usize as u64,
+    });
+    let r = kick(c, TEARDOWN_CPU);
+    base::trace!(trace::cpuhp_exit {
+        cpu: c.get(),
+        state: s.state.load(Ordering::Relaxed) as i32,
+        idx,
+        ret: r.err().map_or(0, |e| -e.code()),
+    });
+    r
+}
+
 /// The thread's work.
 fn work(me: CpuId) {
     let s = cpu(me);
@@ -213,7 +234,7 @@ pub fn cpu_down(c: CpuId) -> Result<()> {
         return Ok(());
     }
     s.target.store(OFFLINE, Ordering::Relaxed);
-    let r = kick(c, TEARDOWN_CPU).and_then(|()| {
+    let r = cpuhp_kick_ap_work(c).and_then(|()| {
         tear_down(c).inspect_err(|_| {
             // It was never off line: its thread takes it back up.
             let _ = kick(c, ONLINE);

@@ -20,13 +20,21 @@ use super::{
 
 const HOME: &str = "devices/virtual/workqueue";
 
-/// As `sscanf("%d")` takes a number: white space before it, anything behind it. EINVAL if there is none.
+/// As the kernel's `sscanf("%d")` takes a number: white space before it, anything behind it, and of a number that is too large the
+/// low 32 bits. EINVAL if there is none.
 fn scan_int(b: &[u8]) -> Result<i32> {
     let b = b.trim_ascii_start();
-    let sign = usize::from(matches!(b.first(), Some(b'-' | b'+')));
-    let digits = b[sign..].iter().take_while(|c| c.is_ascii_digit()).count();
-    let text = core::str::from_utf8(&b[..sign + digits]).map_err(|_| Errno::EINVAL)?;
-    text.parse().map_err(|_| Errno::EINVAL)
+    let (negative, b) = match b {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, b),
+    };
+    if !b.first().is_some_and(u8::is_ascii_digit) {
+        return Err(Errno::EINVAL);
+    }
+    let digits = b.iter().take_while(|c| c.is_ascii_digit());
+    let v = digits.fold(0i32, |v, c| v.wrapping_mul(10).wrapping_add(i32::from(c - b'0')));
+    Ok(if negative { v.wrapping_neg() } else { v })
 }
 
 /// A queue's folder.
@@ -204,10 +212,10 @@ mod tests {
 
     #[test]
     fn numbers_as_sscanf_takes_them() {
-        for (s, n) in [("5", 5), (" -7\n", -7), ("+3x", 3), ("12 13", 12)] {
+        for (s, n) in [("5", 5), (" -7\n", -7), ("+3x", 3), ("12 13", 12), ("99999999999", 1_215_752_191)] {
             assert_eq!(scan_int(s.as_bytes()), Ok(n), "{s}");
         }
-        for s in ["", "\n", "x", "-", "- 1", "99999999999"] {
+        for s in ["", "\n", "x", "-", "- 1"] {
             assert_eq!(scan_int(s.as_bytes()), Err(Errno::EINVAL), "{s}");
         }
     }
