@@ -170,6 +170,25 @@ fn kick(c: CpuId, to: u32) -> Result<()> {
     }
 }
 
+/// The thread's work.
+fn work(me: CpuId) {
+    let s = cpu(me);
+    let Some(to) = s.request.load(Ordering::Acquire).checked_sub(1) else { return };
+    let r = walk(me, to);
+    s.result.store(r.err().map_or(0, |e| e.code()), Ordering::Relaxed);
+    s.request.store(0, Ordering::Release);
+    DONE.wake_all();
+}
+
+static ROW: PerCpuThread = PerCpuThread {
+    name: "cpuhp",
+    setup: |_| (),
+    should_run: |me| cpu(me).request.load(Ordering::Acquire) != 0,
+    work,
+    park: |_| (),
+    unpark: |_| (),
+};
+
 /// Has the processor's thread take the ONLINE steps of the way down: for the trace one step, of the state that it begins in.
 fn cpuhp_kick_ap_work(c: CpuId) -> Result<()> {
     let s = cpu(c);
@@ -190,25 +209,6 @@ fn cpuhp_kick_ap_work(c: CpuId) -> Result<()> {
     });
     r
 }
-
-/// The thread's work.
-fn work(me: CpuId) {
-    let s = cpu(me);
-    let Some(to) = s.request.load(Ordering::Acquire).checked_sub(1) else { return };
-    let r = walk(me, to);
-    s.result.store(r.err().map_or(0, |e| e.code()), Ordering::Relaxed);
-    s.request.store(0, Ordering::Release);
-    DONE.wake_all();
-}
-
-static ROW: PerCpuThread = PerCpuThread {
-    name: "cpuhp",
-    setup: |_| (),
-    should_run: |me| cpu(me).request.load(Ordering::Acquire) != 0,
-    work,
-    park: |_| (),
-    unpark: |_| (),
-};
 
 /// From the first state of the processor's own section to being dead, and the steps after that. The thread stands at
 /// `TEARDOWN_CPU`.
