@@ -323,6 +323,17 @@ pub fn parse_int(bytes: &[u8]) -> Result<i64> {
     v.map(|v| if neg { -v } else { v }).map_err(|_| Errno::EINVAL)
 }
 
+/// Parses what is written to a switch, as `kstrtobool` takes it: the first letter decides, the first two of `on` and `off`. EINVAL.
+pub fn parse_bool(bytes: &[u8]) -> Result<bool> {
+    match bytes {
+        [b'1' | b'y' | b'Y' | b't' | b'T', ..] => Ok(true),
+        [b'0' | b'n' | b'N' | b'f' | b'F', ..] => Ok(false),
+        [b'o' | b'O', b'n' | b'N', ..] => Ok(true),
+        [b'o' | b'O', b'f' | b'F', ..] => Ok(false),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,6 +386,19 @@ mod tests {
         n.write(b" 77\n").unwrap();
         assert_eq!(n.read().unwrap(), b"77\n");
         assert_eq!(n.write(b"x"), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn switches_as_kstrtobool_takes_them() {
+        for s in ["1\n", "y", "Yes", "on", "ON", "t"] {
+            assert_eq!(parse_bool(s.as_bytes()), Ok(true), "{s}");
+        }
+        for s in ["0", "n\n", "off", "oFf", "false"] {
+            assert_eq!(parse_bool(s.as_bytes()), Ok(false), "{s}");
+        }
+        for s in ["", "o", "maybe", " 1", "2", "\n"] {
+            assert_eq!(parse_bool(s.as_bytes()), Err(Errno::EINVAL), "{s}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use frame::{
 };
 
 mod common;
-use common::boot;
+use common::{boot, spawn};
 use frame::boot::power_off;
 
 fn wait_ns(ns: u64) {
@@ -162,6 +162,44 @@ fn messages_spread() {
             let numbers: Vec<_> = held.iter().map(irq::Irq::number).collect();
             drop(held);
             assert_eq!(ask().number(), numbers[0]);
+            power_off();
+        })
+    });
+}
+
+/// A message is given back while somebody moves it: all vectors that it had are free afterwards, and no other's is.
+#[test]
+fn a_message_is_given_back_while_it_moves() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let config = |seed| Config { cpus: 3, ..Config::from_seed(seed) };
+    sim::campaign_with("irq_give_back", 300, config, |_| {
+        boot(|| {
+            wait_for_processors();
+            let ask = |cpus| {
+                let t: Arc<dyn MessageSource> = Arc::new(Told(AtomicU64::new(0)));
+                irq::request_message("chip", 0, "m", cpus, t, || Handled::Yes)
+            };
+            let one = |c: u32| CpuMask(1 << c);
+            let (leaves, stays) = (ask(one(0)).unwrap(), ask(one(0)).unwrap());
+            let number = leaves.number();
+            spawn("mover", move || {
+                for c in [1, 0, 1, 0, 1] {
+                    // Refused once it has been given back.
+                    let _ = irq::set_affinity(number, CpuMask(1 << c));
+                }
+                DONE.store(true, SeqCst);
+            });
+            wait_ns(sim::random(3_000));
+            drop(leaves);
+            while !DONE.load(SeqCst) {
+                wait_ns(1000);
+            }
+            // What can be had on a processor, and that it is one's own. No message has ever been on the last one.
+            let room = |c| std::iter::from_fn(|| ask(one(c)).ok()).map(core::mem::forget).count();
+            let all = room(2);
+            assert_eq!((room(0) + 1, room(1)), (all, all), "vectors that are free");
+            drop(stays);
+            assert_eq!(room(0), 1);
             power_off();
         })
     });

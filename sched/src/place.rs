@@ -50,7 +50,7 @@ fn usable_otherwise(e: &mut Entity<Payload>, prev: CpuId) -> CpuMask {
     e.affinity = CpuMask::ALL;
     t.note_affinity(CpuMask::ALL);
     if t.kind() == Kind::User {
-        base::pr_info!("process {} ({}) no longer affine to cpu{prev}", t.pid(), t.comm());
+        base::pr_warn!("process {} ({}) no longer affine to cpu{prev}", t.pid(), t.comm());
     }
     active()
 }

@@ -49,7 +49,7 @@ pub fn init() {
     CONSOLE_LEVEL.store(level, Relaxed);
     BOOT_CONSOLE_LEVEL.store(level, Relaxed);
     IGNORE_LEVEL.store(params::flag("ignore_loglevel"), Relaxed);
-    if let Some(on) = params::get("printk.time").and_then(|v| parse_bool(v.as_bytes())) {
+    if let Some(on) = params::get("printk.time").and_then(|v| tree::parse_bool(v.as_bytes()).ok()) {
         TIME.store(on, Relaxed);
     }
     if let Some(mode) = params::get("printk.devkmsg").and_then(|v| DevKmsg::parse(v.as_bytes())) {
@@ -168,14 +168,6 @@ impl Default for RateLimit {
 pub const DEFAULT_INTERVAL_NS: u64 = 5_000_000_000;
 pub const DEFAULT_BURST: u32 = 10;
 
-fn parse_bool(b: &[u8]) -> Option<bool> {
-    match b.trim_ascii().first()? {
-        b'y' | b'Y' | b'1' => Some(true),
-        b'n' | b'N' | b'0' => Some(false),
-        _ => None,
-    }
-}
-
 /// `kernel.printk`: up to four numbers, those that are missing stay.
 fn set_levels(b: &[u8]) -> Result<()> {
     let all = [&CONSOLE_LEVEL, &DEFAULT_LEVEL, &LEAST_CONSOLE_LEVEL, &BOOT_CONSOLE_LEVEL];
@@ -228,7 +220,7 @@ pub fn declare() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", if shows_time() { 'Y' } else { 'N' })?),
         |b| {
-            TIME.store(parse_bool(b).ok_or(Errno::EINVAL)?, Relaxed);
+            TIME.store(tree::parse_bool(b)?, Relaxed);
             Ok(())
         },
     )?;
@@ -237,7 +229,7 @@ pub fn declare() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", if IGNORE_LEVEL.load(Relaxed) { 'Y' } else { 'N' })?),
         |b| {
-            IGNORE_LEVEL.store(parse_bool(b).ok_or(Errno::EINVAL)?, Relaxed);
+            IGNORE_LEVEL.store(tree::parse_bool(b)?, Relaxed);
             Ok(())
         },
     )
@@ -259,6 +251,5 @@ mod tests {
     fn modes_have_names() {
         assert_eq!(DevKmsg::parse(b"on\n"), Some(DevKmsg::On));
         assert_eq!(DevKmsg::parse(b"of"), None);
-        assert_eq!((parse_bool(b"Y\n"), parse_bool(b"maybe")), (Some(true), None));
     }
 }

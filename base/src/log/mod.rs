@@ -125,10 +125,10 @@ fn append(priority: u32, text: &str) {
         if kept.try_reserve_exact(text.len()).is_ok() {
             kept.push_str(text);
         }
-        r.bytes += kept.len() + RECORD_OVERHEAD;
         let seq = r.next;
         r.next += 1;
         if r.records.try_reserve(1).is_ok() {
+            r.bytes += kept.len() + RECORD_OVERHEAD;
             r.records.push_back(Record { seq, ts_ns, priority, text: kept });
         }
         while r.bytes > RING_BYTES {

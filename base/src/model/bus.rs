@@ -28,6 +28,8 @@ pub trait Driver: Send + Sync {
 /// Who drives a device.
 pub(super) struct Bound {
     pub(super) driver: Option<Arc<dyn Driver>>,
+    /// It is being taken away: no driver may have it any more.
+    gone: bool,
 }
 
 /// A bus: a `static` of the crate that has it, with the lock class under which its devices are bound. A bus whose devices are
@@ -96,7 +98,7 @@ impl Bus {
     }
 
     fn bound<'a>(&self, dev: &'a Device) -> &'a Mutex<Bound> {
-        dev.bound.call_once(|| Mutex::new(self.bind_class, Bound { driver: None }))
+        dev.bound.call_once(|| Mutex::new(self.bind_class, Bound { driver: None, gone: false }))
     }
 
     pub(super) fn arrive(&'static self, dev: &Arc<Device>) {
@@ -107,6 +109,8 @@ impl Bus {
         }
     }
     pub(super) fn leave(&self, dev: &Arc<Device>) {
+        // Whoever found it in the list before may still try to bind it.
+        self.bound(dev).lock().gone = true;
         self.unbind(dev);
         self.lists.lock().devices.retain(|d| !Arc::ptr_eq(d, dev));
     }
@@ -165,6 +169,9 @@ impl Bus {
     fn bind(&self, dev: &Arc<Device>, driver: &Arc<dyn Driver>) -> Result<()> {
         {
             let mut b = self.bound(dev).lock();
+            if b.gone {
+                return Err(Errno::ENODEV);
+            }
             if b.driver.is_some() {
                 return Err(Errno::EBUSY);
             }
@@ -271,6 +278,11 @@ mod tests {
         t.find("bus/testbus/drivers/only/bind").unwrap().write(b"b\n").unwrap();
         assert_eq!(read("devices/testroot/b/probed").unwrap(), "1\n");
         b.remove();
+        assert_eq!(
+            BUS.bind(&b, &BUS.lists.lock().drivers[0].clone()),
+            Err(Errno::ENODEV),
+            "a device that has gone"
+        );
         assert!(t.find("devices/testroot/b").is_err() && t.find("bus/testbus/drivers/only/b").is_err());
         make("b");
         assert_eq!(read("devices/testroot/b/probed").unwrap(), "1\n");

@@ -20,7 +20,7 @@ use frame::{
 };
 
 use super::{
-    clock,
+    clock, emit,
     ring::{self, Item, Pos, Ring, Stats},
 };
 use crate::Result;
@@ -150,10 +150,12 @@ pub fn size_kb(cpu: CpuId) -> u64 {
 pub fn clear(cpu: Option<CpuId>) {
     for c in cpus().filter(|c| cpu.is_none_or(|one| one == *c)) {
         ring(c).lock().clear();
+        emit::clear_dropped_in_nmi(c);
     }
 }
 pub fn stats(cpu: CpuId) -> Stats {
-    ring(cpu).lock().stats()
+    let s = ring(cpu).lock().stats();
+    Stats { dropped: s.dropped + emit::dropped_in_nmi(cpu), ..s }
 }
 /// Sets for all rings whether a full one overwrites.
 pub fn set_overwrite(on: bool) {

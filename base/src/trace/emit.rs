@@ -3,6 +3,7 @@
 use frame::{
     atomic::{AtomicU64, Ordering},
     context::{self, IrqGuard},
+    cpu::{CpuId, MAX_CPUS},
     sync::once::Once,
 };
 
@@ -37,12 +38,16 @@ pub mod flag {
     pub const BH_OFF: u8 = 0x80;
 }
 
-/// Records that came in an NMI, where no ring may be touched.
-static IN_NMI: AtomicU64 = AtomicU64::new(0);
+/// Records that came in an NMI, where no ring may be touched, by processor.
+static IN_NMI: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// How many records were lost because they came in an NMI.
-pub fn lost_in_nmi() -> u64 {
-    IN_NMI.load(Ordering::Relaxed)
+/// How many records of a processor were dropped because they came in an NMI.
+pub(super) fn dropped_in_nmi(cpu: CpuId) -> u64 {
+    IN_NMI[cpu.index()].load(Ordering::Relaxed)
+}
+/// Counts anew.
+pub(super) fn clear_dropped_in_nmi(cpu: CpuId) {
+    IN_NMI[cpu.index()].store(0, Ordering::Relaxed);
 }
 
 /// `common_flags` and `common_preempt_count` of whoever calls.
@@ -70,7 +75,7 @@ pub(super) fn commit(event: &'static Event, record: &mut [u8]) {
         return;
     }
     if context::in_nmi() {
-        IN_NMI.fetch_add(1, Ordering::Relaxed);
+        IN_NMI[frame::cpu::raw_id().index()].fetch_add(1, Ordering::Relaxed);
         return;
     }
     let (flags, preempt) = state();

@@ -320,9 +320,10 @@ fn complaint(text: &str, at: usize, what: Option<&str>) -> Result<Vec<u8>> {
 
 /// What an event's `filter` file shows.
 pub fn show(event: &Event, out: &mut Out) -> Result<()> {
-    // Copied: the lock holds off preemption.
-    let text = event.filter_text.lock().clone();
-    out.push(if text.is_empty() { b"none" } else { &text })?;
+    {
+        let text = event.filter_text.lock();
+        out.push(if text.is_empty() { b"none" } else { &text })?;
+    }
     out.push(b"\n")
 }
 

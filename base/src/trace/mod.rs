@@ -46,7 +46,7 @@ mod record;
 pub mod ring;
 pub mod text;
 
-pub use emit::{MARK_ID, MAX_MARK, Who, flag, install_who, lost_in_nmi, mark};
+pub use emit::{MARK_ID, MAX_MARK, Who, flag, install_who, mark};
 pub use event::{Event, FIRST_ID, Print, by_id, events, register};
 pub use field::{COMM_LEN, Comm, Field, FieldDef, Hashed, Kind, Ptr, Str, Text, offset as field_offset};
 pub use record::{COMMON, Record};

@@ -6,13 +6,19 @@ use alloc::{sync::Arc, vec::Vec};
 
 use frame::{
     atomic::{AtomicBool, Ordering},
-    sync::rcu::{self, Rcu},
+    sync::{
+        LockClass, Mutex,
+        rcu::{self, Rcu},
+    },
 };
 
 use super::{Event, Field, field};
-use crate::Result;
+use crate::{Errno, Result};
 
 static ON: AtomicBool = AtomicBool::new(false);
+static CLASS: LockClass = LockClass::new("trace_pids");
+/// Held while the set is changed.
+static CHANGE: Mutex<()> = Mutex::new(&CLASS, ());
 static PIDS: Rcu<Option<Arc<Vec<u32>>>> = Rcu::none();
 
 #[inline]
@@ -38,12 +44,13 @@ pub(super) fn accepts(event: &Event, record: &[u8], pid: u32) -> bool {
     has(pid) || other(event, record).is_some_and(has)
 }
 
-/// The set, sorted; empty where all tasks are recorded.
-pub fn get() -> Vec<u32> {
-    PIDS.get().map_or(Vec::new(), |p| (*p).clone())
+/// The set, sorted; `None` where all tasks are recorded.
+pub fn get() -> Option<Arc<Vec<u32>>> {
+    PIDS.get()
 }
 /// Adds to the set. ENOMEM.
 pub fn add(more: &[u32]) -> Result<()> {
+    let _one = CHANGE.lock();
     let mut v = Vec::new();
     let old = PIDS.get();
     let old = old.as_deref().map_or(&[][..], |p| &p[..]);
@@ -52,12 +59,13 @@ pub fn add(more: &[u32]) -> Result<()> {
     v.extend(more);
     v.sort_unstable();
     v.dedup();
-    PIDS.replace(Some(Arc::new(v)));
+    PIDS.replace(Some(frame::heap::try_arc(v).ok_or(Errno::ENOMEM)?));
     ON.store(true, Ordering::Relaxed);
     Ok(())
 }
 /// Records all tasks again.
 pub fn clear() {
+    let _one = CHANGE.lock();
     ON.store(false, Ordering::Relaxed);
     PIDS.replace(None);
 }

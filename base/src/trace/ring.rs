@@ -324,10 +324,6 @@ impl Ring {
         }
         self.next - (self.page(self.head).first + self.consumed_entries)
     }
-    /// Counts a record that could not be written.
-    pub fn count_dropped(&mut self) {
-        self.dropped += 1;
-    }
     pub fn stats(&self) -> Stats {
         let mut s = Stats {
             entries: self.entries(),

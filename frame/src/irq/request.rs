@@ -198,7 +198,6 @@ impl Irq {
 
 impl Drop for Irq {
     fn drop(&mut self) {
-        let mut slots = [None; 2];
         let last;
         {
             let _g = NUMBERS.lock();
@@ -208,10 +207,6 @@ impl Drop for Irq {
                 let mut s = self.desc.state.lock();
                 s.disabled = 1;
                 self.desc.apply(&s);
-                // The number stays taken until no handler runs any more.
-                if let Source::Message { slot, old, .. } = &s.source {
-                    slots = [Some(*slot), *old];
-                }
             }
             set_actions(self.desc, &left, None);
             last = left.is_empty();
@@ -221,13 +216,19 @@ impl Drop for Irq {
         }
         // Handlers run with preemption off: after this none runs that was there before.
         rcu::synchronize();
+        // A message's number stays taken until then, and its affinity may have been changed until now: only here is it known which
+        // vectors it has. A line stays what it is, and may have been requested again.
         let gone = {
             let mut s = self.desc.state.lock();
-            let none = slots[0].is_some();
-            none.then(|| core::mem::replace(&mut s.source, Source::None))
+            match &s.source {
+                Source::Message { .. } => core::mem::replace(&mut s.source, Source::None),
+                Source::Line(_) | Source::None => Source::None,
+            }
         };
+        if let Source::Message { slot, old, .. } = &gone {
+            [Some(*slot), *old].into_iter().flatten().for_each(vector::free);
+        }
         // The device is let go outside of the lock.
         drop(gone);
-        slots.into_iter().flatten().for_each(vector::free);
     }
 }

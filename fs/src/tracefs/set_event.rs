@@ -103,7 +103,7 @@ pub(super) fn open_pids(truncate: bool) -> Arc<dyn FileOps> {
     Arc::new(SetPids(TextFile::new(
         || {
             let mut out = Out::new();
-            for p in pids::get() {
+            for p in pids::get().iter().flat_map(|v| v.iter()) {
                 writeln!(out, "{p}")?;
             }
             Ok(out.into_vec())

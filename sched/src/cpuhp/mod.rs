@@ -35,6 +35,7 @@ use frame::{
 
 use self::state::{BRINGUP_CPU, OFFLINE, ONLINE, TEARDOWN_CPU};
 pub use self::state::{Section, register};
+pub(crate) use self::sysfs::list;
 use crate::{
     kthread::{PerCpuThread, PerCpuThreads, because},
     migration,
@@ -97,19 +98,17 @@ fn invoke(c: CpuId, n: u32, up: bool) -> Result<()> {
     let s = cpu(c);
     let Some(st) = state::step(n) else { return Ok(()) };
     let Some(f) = (if up { st.up } else { st.down }) else { return Ok(()) };
+    // A failure that was asked for comes instead of the call, which is then not traced.
+    if s.fail.compare_exchange(n as i32, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        return Err(Errno::EAGAIN);
+    }
     base::trace!(trace::cpuhp_enter {
         cpu: c.get(),
         target: s.target.load(Ordering::Relaxed) as i32,
         idx: n as i32,
         fun: f as usize as u64,
     });
-    let injected = s.fail.load(Ordering::Relaxed) == n as i32;
-    let r = if injected {
-        s.fail.store(-1, Ordering::Relaxed);
-        Err(Errno::EAGAIN)
-    } else {
-        f(c)
-    };
+    let r = f(c);
     base::trace!(trace::cpuhp_exit {
         cpu: c.get(),
         state: s.state.load(Ordering::Relaxed) as i32,
@@ -199,6 +198,27 @@ static ROW: PerCpuThread = PerCpuThread {
     unpark: |_| (),
 };
 
+/// Has the processor's thread take the ONLINE steps of the way down: for the trace one step, of the state that it begins in.
+fn cpuhp_kick_ap_work(c: CpuId) -> Result<()> {
+    let s = cpu(c);
+    let idx = s.state.load(Ordering::Relaxed) as i32;
+    let fun: fn(CpuId) -> Result<()> = cpuhp_kick_ap_work;
+    base::trace!(trace::cpuhp_enter {
+        cpu: c.get(),
+        target: s.target.load(Ordering::Relaxed) as i32,
+        idx,
+        fun: fun as usize as u64,
+    });
+    let r = kick(c, TEARDOWN_CPU);
+    base::trace!(trace::cpuhp_exit {
+        cpu: c.get(),
+        state: s.state.load(Ordering::Relaxed) as i32,
+        idx,
+        ret: r.err().map_or(0, |e| -e.code()),
+    });
+    r
+}
+
 /// From the first state of the processor's own section to being dead, and the steps after that. The thread stands at
 /// `TEARDOWN_CPU`.
 fn tear_down(c: CpuId) -> Result<()> {
@@ -223,7 +243,7 @@ pub fn cpu_down(c: CpuId) -> Result<()> {
         return Ok(());
     }
     s.target.store(OFFLINE, Ordering::Relaxed);
-    let r = kick(c, TEARDOWN_CPU).and_then(|()| {
+    let r = cpuhp_kick_ap_work(c).and_then(|()| {
         tear_down(c).inspect_err(|_| {
             // It was never off line: its thread takes it back up.
             let _ = kick(c, ONLINE);

@@ -4,7 +4,7 @@ use alloc::{format, string::String};
 use core::fmt::Write;
 
 use base::{
-    Errno, Result,
+    Errno, Result, cpumask,
     tree::{self, Out},
 };
 use frame::{
@@ -22,7 +22,7 @@ fn possible() -> CpuMask {
 }
 
 /// A set as Linux prints it: `0-2,4`.
-pub(super) fn list(m: CpuMask) -> String {
+pub(crate) fn list(m: CpuMask) -> String {
     let mut out = String::new();
     let mut left = m.0;
     while left != 0 {
@@ -38,27 +38,6 @@ pub(super) fn list(m: CpuMask) -> String {
     out
 }
 
-/// A set as a hexadecimal mask, as wide as there are processors.
-fn mask(m: CpuMask) -> String {
-    let n = frame::cpu::possible();
-    if n > 32 {
-        format!("{:0w$x},{:08x}", m.0 >> 32, m.0 & 0xffff_ffff, w = (n - 32).div_ceil(4))
-    } else {
-        format!("{:0w$x}", m.0, w = n.div_ceil(4))
-    }
-}
-
-/// What `kstrtobool` takes.
-fn parse_bool(b: &[u8]) -> Result<bool> {
-    match b {
-        [b'1' | b'y' | b'Y' | b't' | b'T', ..] => Ok(true),
-        [b'0' | b'n' | b'N' | b'f' | b'F', ..] => Ok(false),
-        [b'o' | b'O', b'n' | b'N', ..] => Ok(true),
-        [b'o' | b'O', b'f' | b'F', ..] => Ok(false),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
 fn set_online(c: CpuId, on: bool) -> Result<()> {
     if on { cpu_up(c) } else { cpu_down(c) }
 }
@@ -72,13 +51,19 @@ fn set_target(c: CpuId, b: &[u8]) -> Result<()> {
     }
 }
 
-/// The next call of a state shall fail. EINVAL for states that do not exist, have nothing to call, or may not fail.
+/// The next call of a state shall fail; −1: none. EINVAL for states that do not exist, have nothing to call, or may not fail: those of
+/// the PREPARE section may not while the processor is up, since on the way down nothing stops there.
 fn set_fail(c: CpuId, b: &[u8]) -> Result<()> {
     let n = tree::parse_int(b)?;
     if n != -1 {
         let n = u32::try_from(n).map_err(|_| Errno::EINVAL)?;
         let st = state::step(n).ok_or(Errno::EINVAL)?;
-        if state::section(n) == state::Section::Starting || (st.up.is_none() && st.down.is_none()) {
+        let may = match state::section(n) {
+            state::Section::Prepare => cpu(c).state.load(Ordering::Relaxed) <= state::BRINGUP_CPU,
+            state::Section::Starting => false,
+            state::Section::Online => true,
+        };
+        if !may || (st.up.is_none() && st.down.is_none()) {
             return Err(Errno::EINVAL);
         }
     }
@@ -116,7 +101,7 @@ fn hotplug_files(c: CpuId) -> Result<()> {
             &path("online"),
             0o644,
             move |o| Ok(writeln!(o, "{}", u32::from(frame::cpu::online().contains(c)))?),
-            move |b| set_online(c, parse_bool(b)?),
+            move |b| set_online(c, tree::parse_bool(b)?),
         )?;
     }
     t.file(&path("hotplug/state"), 0o444, move |o| {
@@ -166,7 +151,7 @@ fn topology_files(c: CpuId) -> Result<()> {
     let sets = [("core_cpus", "thread_siblings", smt), ("package_cpus", "core_siblings", package)];
     for (new, old, by) in sets {
         for name in [new, old] {
-            t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{}", mask(siblings(c, by)))?))?;
+            t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{}", cpumask::text(siblings(c, by)))?))?;
             t.file(&path(&format!("{name}_list")), 0o444, move |o| {
                 Ok(writeln!(o, "{}", list(siblings(c, by)))?)
             })?;
@@ -193,13 +178,5 @@ mod tests {
         for (m, s) in [(0, ""), (1, "0"), (0b111, "0-2"), (0b1011, "0-1,3"), (!0, "0-63"), (1 << 63, "63")] {
             assert_eq!(list(CpuMask(m)), s);
         }
-    }
-
-    #[test]
-    fn booleans() {
-        assert_eq!(parse_bool(b"1\n"), Ok(true));
-        assert_eq!(parse_bool(b"off"), Ok(false));
-        assert_eq!(parse_bool(b"maybe"), Err(Errno::EINVAL));
-        assert_eq!(parse_bool(b""), Err(Errno::EINVAL));
     }
 }

@@ -1,12 +1,12 @@
 //! Attributes of unbound pools, and the pools that have them: queues that ask for the same share one.
 
-use alloc::{collections::BTreeMap, sync::Arc};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
-use base::Result;
+use base::{Errno, Result, cpumask};
 use frame::{
     atomic::{AtomicU64, Ordering},
     cpu::CpuMask,
-    sync::{LockClass, Mutex, once::Once},
+    sync::{LockClass, Mutex, SpinLockIrq, once::Once},
     task::{self, State},
 };
 
@@ -22,20 +22,19 @@ pub struct Attrs {
 /// `/sys/devices/virtual/workqueue/cpumask`: where unbound work may be executed at all.
 static UNBOUND_MASK: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// All that there can be.
-pub(super) fn possible_mask() -> CpuMask {
-    match frame::cpu::possible() {
-        64.. => CpuMask::ALL,
-        n => CpuMask((1 << n) - 1),
-    }
+/// What was last written there.
+static REQUESTED_MASK: AtomicU64 = AtomicU64::new(u64::MAX);
+
+pub(super) fn requested_mask() -> CpuMask {
+    CpuMask(REQUESTED_MASK.load(Ordering::Relaxed)).and(cpumask::all())
 }
 pub(super) fn unbound_mask() -> CpuMask {
-    CpuMask(UNBOUND_MASK.load(Ordering::Relaxed)).and(possible_mask())
+    CpuMask(UNBOUND_MASK.load(Ordering::Relaxed)).and(cpumask::all())
 }
 
 impl Attrs {
     pub(super) fn usual(nice: i8) -> Attrs {
-        Attrs { nice, cpumask: possible_mask() }
+        Attrs { nice, cpumask: cpumask::all() }
     }
     /// As far as unbound work may go there; where it may not at all, wherever it may.
     pub(super) fn effective(&self) -> Attrs {
@@ -47,6 +46,9 @@ impl Attrs {
 
 static CLASS: LockClass = LockClass::new("unbound_pool_hash");
 static POOLS: Mutex<BTreeMap<(i8, u64), Arc<Pool>>> = Mutex::new(&CLASS, BTreeMap::new());
+static LIST: LockClass = LockClass::new("unbound_pools");
+/// The same, for those who cannot sleep; changed under the other's lock.
+static POOL_LIST: SpinLockIrq<Vec<Arc<Pool>>> = SpinLockIrq::new(&LIST, Vec::new());
 
 /// The pool with these attributes, made if there is none; with one more place in it.
 pub(super) fn get_pool(a: &Attrs) -> Result<Arc<Pool>> {
@@ -57,8 +59,10 @@ pub(super) fn get_pool(a: &Attrs) -> Result<Arc<Pool>> {
         return Ok(p.clone());
     }
     let p = Pool::new(pool::next_id(), None, *a)?;
+    POOL_LIST.lock().try_reserve(1)?;
     manager::create(&p)?;
     p.users.store(1, Ordering::Relaxed);
+    POOL_LIST.lock().push(p.clone());
     pools.insert(key, p.clone());
     Ok(p)
 }
@@ -74,6 +78,7 @@ pub(super) fn put_pool(p: &Arc<Pool>) {
             return;
         }
         pools.remove(&(p.attrs.nice, p.attrs.cpumask.0));
+        POOL_LIST.lock().retain(|x| !Arc::ptr_eq(x, p));
     }
     retire(p);
 }
@@ -98,23 +103,40 @@ pub(super) fn for_each_pool(mut f: impl FnMut(&Arc<Pool>)) {
     POOLS.lock().values().for_each(&mut f);
 }
 
-/// Sets where unbound work may be executed, and moves the queues. EINVAL if no processor is left.
+/// The `i`th unbound pool, in the order in which they came. From any context.
+pub(super) fn nth_pool(i: usize) -> Option<Arc<Pool>> {
+    POOL_LIST.lock().get(i).cloned()
+}
+
+/// Sets where unbound work may be executed, and moves the queues. EINVAL if no processor is left. ENOMEM: then queues that have moved
+/// move back.
 pub(super) fn set_unbound_mask(m: CpuMask) -> Result<()> {
-    let m = m.and(possible_mask());
+    let m = m.and(cpumask::all());
     if m.is_empty() {
-        return Err(base::Errno::EINVAL);
+        return Err(Errno::EINVAL);
     }
     let old = UNBOUND_MASK.swap(m.0, Ordering::Relaxed);
+    if old & cpumask::all().0 != m.0
+        && let Err(e) = apply_unbound_mask()
+    {
+        UNBOUND_MASK.store(old, Ordering::Relaxed);
+        // The pools that they left are still there as long as something else uses them; one that cannot go back stays where it is
+        // until the next change.
+        let _ = apply_unbound_mask();
+        return Err(e);
+    }
+    REQUESTED_MASK.store(m.0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Moves every unbound queue to the pool that its attributes ask for now. The first error; the others move all the same.
+fn apply_unbound_mask() -> Result<()> {
     let mut result = Ok(());
     queue::for_each(|q| {
-        if q.flags().contains(queue::Flags::UNBOUND) && result.is_ok() {
-            let a = *q.attrs.lock();
-            result = q.move_to(a);
+        if q.flags().contains(queue::Flags::UNBOUND) {
+            result = result.and(q.change_attrs(|_| ()));
         }
     });
-    if result.is_err() {
-        UNBOUND_MASK.store(old, Ordering::Relaxed);
-    }
     result
 }
 

@@ -27,7 +27,7 @@ pub struct DelayedWork {
 }
 
 /// What happens when the delay is over.
-struct Then {
+pub(super) struct Then {
     at_ns: u64,
     queue: Arc<Workqueue>,
     cpu: Option<CpuId>,
@@ -86,6 +86,12 @@ impl DelayedWork {
         self.work.put(At::Timer);
         drop(old);
     }
+    /// The delay runs no longer. The caller owns the item, and drops what this gives when it does not any more.
+    #[must_use]
+    pub(super) fn end_delay(&self) -> Option<Then> {
+        self.timer().cancel();
+        self.then.lock().take()
+    }
     /// The timer. In softirq context.
     fn fired(&self) {
         let g = IrqGuard::new();
@@ -113,8 +119,7 @@ impl DelayedWork {
         let g = IrqGuard::new();
         let taken = self.work.take_pending(false, &g);
         if taken == Taken::Timer {
-            self.timer().cancel();
-            let then = self.then.lock().take();
+            let then = self.end_delay();
             self.work.put(At::Off);
             drop(g);
             drop(then);

@@ -151,7 +151,7 @@ fn read_parameters() {
         intensive::WARNING_THRESH.store(n, Ordering::Relaxed);
     }
     if let Some(n) = p.get("workqueue.watchdog_thresh").and_then(|v| v.parse().ok()) {
-        watchdog::THRESH_S.store(n, Ordering::Relaxed);
+        watchdog::set_thresh(n);
     }
 }
 

@@ -157,14 +157,13 @@ impl Pool {
         true
     }
 
-    /// Where its workers may run.
+    /// Where its workers may run. They are bound threads: while none of these processors is there they work elsewhere.
     pub(super) fn allowed(&self, s: &PoolState) -> CpuMask {
-        let m = match self.cpu {
+        match self.cpu {
             Some(_) if s.disassociated => CpuMask::ALL,
             Some(c) => CpuMask::one(c),
             None => self.attrs.cpumask,
-        };
-        if m.and(frame::cpu::online()).is_empty() { CpuMask::ALL } else { m }
+        }
     }
     /// What a worker that comes to the pool must be marked with.
     pub(super) fn unbound_flag(&self, s: &PoolState) -> u32 {

@@ -118,20 +118,31 @@ pub(super) fn for_each(mut f: impl FnMut(&Arc<Workqueue>)) {
 }
 
 /// The flags and limit that are meant.
-fn settle(mut flags: Flags, max_active: u32) -> (Flags, u32) {
+fn settle(name: &str, mut flags: Flags, max_active: u32) -> (Flags, u32) {
     if flags.contains(Flags::POWER_EFFICIENT) && super::power_efficient() {
         flags |= Flags::UNBOUND;
     }
     if flags.contains(Flags::ORDERED) {
         return (flags | Flags::UNBOUND, 1);
     }
-    (flags, if max_active == 0 { DFL_ACTIVE } else { max_active.min(MAX_ACTIVE) })
+    (flags, if max_active == 0 { DFL_ACTIVE } else { clamp(max_active, name) })
+}
+
+/// The limit that may be set for one that is asked for.
+fn clamp(max_active: u32, name: &str) -> u32 {
+    let n = max_active.clamp(1, MAX_ACTIVE);
+    if n != max_active {
+        pr_warn!(
+            "workqueue: max_active {max_active} requested for {name} is out of range, clamping between 1 and {MAX_ACTIVE}"
+        );
+    }
+    n
 }
 
 impl Workqueue {
     /// Makes a queue; with `max_active` 0, of the usual limit. Needs kernel threads. ENOMEM, EAGAIN.
     pub fn new(name: &str, flags: Flags, max_active: u32) -> Result<Arc<Workqueue>> {
-        let (flags, max) = settle(flags, max_active);
+        let (flags, max) = settle(name, flags, max_active);
         let frozen = flags.contains(Flags::FREEZABLE) && freezer::is_freezing();
         let mut owned = String::new();
         let end = (0..=name.len().min(NAME_MAX)).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
@@ -175,6 +186,10 @@ impl Workqueue {
             l.try_reserve(1)?;
             l.push(self.clone());
         }
+        // A freeze that began meanwhile did not see it.
+        if self.core.flags.contains(Flags::FREEZABLE) {
+            self.adjust();
+        }
         if self.core.flags.contains(Flags::SYSFS) { sysfs::register(self) } else { Ok(()) }
     }
     pub fn name(&self) -> &str {
@@ -187,12 +202,12 @@ impl Workqueue {
     pub fn max_active(&self) -> u32 {
         self.max_active.load(Ordering::Relaxed)
     }
-    /// Changes it; what may go now goes. EINVAL for an ordered queue.
+    /// Changes it; what may go now goes. More than [`MAX_ACTIVE`] is as much as that. EINVAL for an ordered queue, and for 0.
     pub fn set_max_active(&self, n: u32) -> Result<()> {
         if self.core.flags.contains(Flags::ORDERED) || n == 0 {
             return Err(Errno::EINVAL);
         }
-        self.max_active.store(n.min(MAX_ACTIVE), Ordering::Relaxed);
+        self.max_active.store(clamp(n, self.name()), Ordering::Relaxed);
         self.adjust();
         Ok(())
     }
@@ -232,7 +247,11 @@ impl Workqueue {
     }
     fn begin(self: &Arc<Self>, cpu: Option<CpuId>, d: &Arc<DelayedWork>, ns: u64) -> bool {
         if ns == 0 {
-            return self.insert(cpu, d.work());
+            // The end of a delay that ran would find nothing to do, and keep item and queue for ever.
+            let old = d.end_delay();
+            let queued = self.insert(cpu, d.work());
+            drop(old);
+            return queued;
         }
         d.start(self, cpu, ns);
         true
@@ -368,24 +387,24 @@ impl Workqueue {
         }
     }
 
-    /// Moves an unbound queue to a pool with these attributes; what is queued stays where it is. EINVAL for others.
-    pub(super) fn move_to(&self, want: Attrs) -> Result<()> {
+    /// Changes what an unbound queue asks of its pool, and moves it to one that has that; what is queued stays where it is. EINVAL for
+    /// other queues; ENOMEM, EAGAIN: then nothing has changed.
+    pub(super) fn change_attrs(&self, change: impl FnOnce(&mut Attrs)) -> Result<()> {
         let Places::Unbound(now) = &self.places else { return Err(Errno::EINVAL) };
         let mut attrs = self.attrs.lock();
-        let pool = attrs::get_pool(&want.effective())?;
-        let new = match frame::heap::try_arc(Pwq::new(self.core.clone(), pool.clone())) {
-            Some(p) => p,
-            None => {
-                attrs::put_pool(&pool);
-                return Err(Errno::ENOMEM);
-            }
-        };
+        let mut want = *attrs;
+        change(&mut want);
+        let new = place_for(&self.core, attrs::get_pool(&want.effective())?)?;
         if self.core.flags.contains(Flags::ORDERED) {
             new.plug();
         }
         let old = {
             let mut all = self.all.lock();
-            all.try_reserve(1)?;
+            if let Err(e) = all.try_reserve(1) {
+                drop(all);
+                attrs::put_pool(&new.pool);
+                return Err(e.into());
+            }
             all.push(new.clone());
             core::mem::replace(&mut *now.lock(), new)
         };
@@ -397,17 +416,19 @@ impl Workqueue {
     }
 }
 
+/// A place in a pool, whose user it becomes. ENOMEM: then the pool has been given back.
+fn place_for(core: &Arc<Core>, pool: Arc<Pool>) -> Result<Arc<Pwq>> {
+    frame::heap::try_arc(Pwq::new(core.clone(), pool.clone()))
+        .ok_or(Errno::ENOMEM)
+        .inspect_err(|_| attrs::put_pool(&pool))
+}
+
 /// A place in each pool that the queue uses.
 fn places(core: &Arc<Core>, attrs: &Attrs) -> Result<(Places, Vec<Arc<Pwq>>)> {
     let mut all = Vec::new();
-    let make = |pool: Arc<Pool>| {
-        frame::heap::try_arc(Pwq::new(core.clone(), pool.clone()))
-            .ok_or(Errno::ENOMEM)
-            .inspect_err(|_| attrs::put_pool(&pool))
-    };
     if core.flags.contains(Flags::UNBOUND) {
-        let p = make(attrs::get_pool(&attrs.effective())?)?;
         all.try_reserve(1)?;
+        let p = place_for(core, attrs::get_pool(&attrs.effective())?)?;
         all.push(p.clone());
         return Ok((Places::Unbound(SpinLockIrq::new(&PLACE, p)), all));
     }
@@ -416,7 +437,7 @@ fn places(core: &Arc<Core>, attrs: &Attrs) -> Result<(Places, Vec<Arc<Pwq>>)> {
     for pools in pool::per_cpu() {
         all.try_reserve(1)?;
         by_cpu.try_reserve(1)?;
-        let p = make(pools[high].clone())?;
+        let p = place_for(core, pools[high].clone())?;
         all.push(p.clone());
         by_cpu.push(p);
     }

@@ -3,10 +3,10 @@
 //!
 //! `affinity_scope` and `affinity_strict` are not there: all processors are one scope.
 
-use alloc::{format, string::String, sync::Arc};
+use alloc::{format, sync::Arc};
 
 use base::{
-    Errno, Result,
+    Errno, Result, cpumask,
     tree::{self, Out, parse_int},
 };
 use frame::{atomic::Ordering, cpu::CpuMask};
@@ -20,37 +20,21 @@ use super::{
 
 const HOME: &str = "devices/virtual/workqueue";
 
-/// A mask as `%*pb` prints it: hexadecimal, in groups of 32 bits.
-fn mask_text(m: CpuMask) -> String {
-    let n = frame::cpu::possible();
-    if n > 32 {
-        let width = (n - 32).div_ceil(4);
-        return format!("{:0width$x},{:08x}", m.0 >> 32, m.0 & 0xffff_ffff);
-    }
-    let width = n.div_ceil(4);
-    format!("{:0width$x}", m.0)
-}
-
-/// As `cpumask_parse` takes it. EINVAL, EOVERFLOW.
-fn parse_mask(b: &[u8]) -> Result<CpuMask> {
-    let s = core::str::from_utf8(b).map_err(|_| Errno::EINVAL)?.trim();
-    if s.is_empty() {
+/// As the kernel's `sscanf("%d")` takes a number: white space before it, anything behind it, and of a number that is too large the
+/// low 32 bits. EINVAL if there is none.
+fn scan_int(b: &[u8]) -> Result<i32> {
+    let b = b.trim_ascii_start();
+    let (negative, b) = match b {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, b),
+    };
+    if !b.first().is_some_and(u8::is_ascii_digit) {
         return Err(Errno::EINVAL);
     }
-    let mut v = 0u64;
-    for part in s.split(',') {
-        if part.is_empty() || part.len() > 8 || !part.bytes().all(|c| c.is_ascii_hexdigit()) {
-            return Err(Errno::EINVAL);
-        }
-        if v >> 32 != 0 {
-            return Err(Errno::EOVERFLOW);
-        }
-        v = v << 32 | u64::from_str_radix(part, 16).map_err(|_| Errno::EINVAL)?;
-    }
-    if v & !attrs::possible_mask().0 != 0 {
-        return Err(Errno::EOVERFLOW);
-    }
-    Ok(CpuMask(v))
+    let digits = b.iter().take_while(|c| c.is_ascii_digit());
+    let v = digits.fold(0i32, |v, c| v.wrapping_mul(10).wrapping_add(i32::from(c - b'0')));
+    Ok(if negative { v.wrapping_neg() } else { v })
 }
 
 /// A queue's folder.
@@ -64,10 +48,7 @@ pub(super) fn register(q: &Arc<Workqueue>) -> Result<()> {
         &format!("{home}/max_active"),
         0o644,
         move |o| Ok(writeln!(o, "{}", a.max_active())?),
-        move |s| {
-            let n = i32::try_from(parse_int(s)?).map_err(|_| Errno::ERANGE)?;
-            b.set_max_active(n.max(0) as u32)
-        },
+        move |s| b.set_max_active(u32::try_from(scan_int(s)?).map_err(|_| Errno::EINVAL)?),
     )?;
     if !per_cpu {
         register_attrs(q, &home)?;
@@ -84,23 +65,21 @@ fn register_attrs(q: &Arc<Workqueue>, home: &str) -> Result<()> {
         0o644,
         move |o| Ok(writeln!(o, "{}", a.attrs.lock().nice)?),
         move |s| {
-            let n = parse_int(s)?;
+            let n = scan_int(s)?;
             if !(-20..=19).contains(&n) {
                 return Err(Errno::EINVAL);
             }
-            let now = *b.attrs.lock();
-            b.move_to(attrs::Attrs { nice: n as i8, ..now })
+            b.change_attrs(|a| a.nice = n as i8)
         },
     )?;
     let (a, b) = (q.clone(), q.clone());
     t.knob(
         &format!("{home}/cpumask"),
         0o644,
-        move |o| Ok(writeln!(o, "{}", mask_text(a.attrs.lock().cpumask))?),
+        move |o| Ok(writeln!(o, "{}", cpumask::text(a.attrs.lock().cpumask))?),
         move |s| {
-            let cpumask = parse_mask(s)?;
-            let now = *b.attrs.lock();
-            b.move_to(attrs::Attrs { cpumask, ..now })
+            let m = cpumask::parse(s)?;
+            b.change_attrs(|a| a.cpumask = m)
         },
     )
 }
@@ -118,9 +97,16 @@ pub(super) fn init() -> Result<()> {
     t.knob(
         &format!("{HOME}/cpumask"),
         0o644,
-        |o| Ok(writeln!(o, "{}", mask_text(attrs::unbound_mask()))?),
-        |s| attrs::set_unbound_mask(parse_mask(s)?),
+        |o| Ok(writeln!(o, "{}", cpumask::text(attrs::unbound_mask()))?),
+        |s| attrs::set_unbound_mask(cpumask::parse(s)?),
     )?;
+    t.file(&format!("{HOME}/cpumask_requested"), 0o444, |o| {
+        Ok(writeln!(o, "{}", cpumask::text(attrs::requested_mask()))?)
+    })?;
+    // No processor is kept out: there is no parameter for it, and no partition of processors.
+    t.file(&format!("{HOME}/cpumask_isolated"), 0o444, |o| {
+        Ok(writeln!(o, "{}", cpumask::text(CpuMask::NONE))?)
+    })?;
     parameters()?;
     t.file("kernel/nightshift/daemons/kworker/queues", 0o444, show_queues)?;
     t.file("kernel/nightshift/daemons/kworker/pools", 0o444, show_pools)
@@ -152,10 +138,9 @@ fn parameters() -> Result<()> {
     t.knob(
         &format!("{home}/watchdog_thresh"),
         0o644,
-        |o| Ok(writeln!(o, "{}", watchdog::THRESH_S.load(Ordering::Relaxed))?),
+        |o| Ok(writeln!(o, "{}", watchdog::thresh())?),
         |s| {
-            let n = u64::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
-            watchdog::THRESH_S.store(n, Ordering::Relaxed);
+            watchdog::set_thresh(u64::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?);
             Ok(())
         },
     )?;
@@ -202,7 +187,7 @@ fn show_pool(o: &mut Out, p: &Pool) -> Result<()> {
         p.id,
         p.suffix(),
         p.attrs.nice,
-        mask_text(p.attrs.cpumask),
+        cpumask::text(p.attrs.cpumask),
         s.workers,
         s.idle,
         s.running,
@@ -226,14 +211,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_are_hexadecimal() {
-        // One processor is possible here.
-        assert_eq!(parse_mask(b"1\n"), Ok(CpuMask(1)));
-        assert_eq!(parse_mask(b"0"), Ok(CpuMask(0)));
-        for bad in [&b"all"[..], b"", b"0x1", b"1,", b"-1", b"123456789"] {
-            assert_eq!(parse_mask(bad), Err(Errno::EINVAL), "{bad:?}");
+    fn numbers_as_sscanf_takes_them() {
+        for (s, n) in [("5", 5), (" -7\n", -7), ("+3x", 3), ("12 13", 12), ("99999999999", 1_215_752_191)] {
+            assert_eq!(scan_int(s.as_bytes()), Ok(n), "{s}");
         }
-        assert_eq!(parse_mask(b"2"), Err(Errno::EOVERFLOW));
-        assert_eq!(mask_text(CpuMask(1)), "1");
+        for s in ["", "\n", "x", "-", "- 1"] {
+            assert_eq!(scan_int(s.as_bytes()), Err(Errno::EINVAL), "{s}");
+        }
     }
 }

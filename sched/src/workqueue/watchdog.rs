@@ -2,7 +2,7 @@
 //!
 //! A pool is stuck when items wait and none has been taken up for `workqueue.watchdog_thresh` seconds (0: nobody looks).
 
-use alloc::sync::Arc;
+use alloc::{string::String, sync::Arc};
 use core::fmt;
 
 use base::{Result, pr_emerg, pr_info, tree::Out};
@@ -17,9 +17,12 @@ use super::{
     queue,
     worker::{InPool, Worker},
 };
-use crate::time::{self, TimerWheel};
+use crate::{
+    cpuhp::list,
+    time::{self, TimerWheel},
+};
 
-pub(super) static THRESH_S: AtomicU64 = AtomicU64::new(30);
+static THRESH_S: AtomicU64 = AtomicU64::new(30);
 const SECOND_NS: u64 = 1_000_000_000;
 static TIMER: Once<TimerWheel> = Once::new();
 
@@ -31,6 +34,15 @@ pub(super) fn init() -> Result<()> {
     TIMER.call_once(|| t);
     Ok(())
 }
+pub(super) fn thresh() -> u64 {
+    THRESH_S.load(Ordering::Relaxed)
+}
+/// Changes it. What waits already is looked after by the new time.
+pub(super) fn set_thresh(s: u64) {
+    THRESH_S.store(s, Ordering::Relaxed);
+    ARMED.store(true, Ordering::Relaxed);
+    arm();
+}
 /// Something waits: looks after it, if nobody does yet.
 #[inline]
 pub(super) fn watch() {
@@ -39,7 +51,7 @@ pub(super) fn watch() {
     }
 }
 fn arm() {
-    match (TIMER.get(), THRESH_S.load(Ordering::Relaxed)) {
+    match (TIMER.get(), thresh()) {
         (None, _) | (_, 0) => ARMED.store(false, Ordering::Relaxed),
         (Some(t), s) => {
             t.arm_in(s.saturating_mul(SECOND_NS));
@@ -53,12 +65,22 @@ fn stuck_ns(waiting: bool, progress_ns: u64, now_ns: u64, thresh_s: u64) -> Opti
     (waiting && thresh_s != 0 && ns > thresh_s.saturating_mul(SECOND_NS)).then_some(ns)
 }
 
-/// In softirq context: bound pools only, whose list needs no sleeping lock.
+/// Calls `f` for each pool. From any context.
+fn for_each_pool(mut f: impl FnMut(&Arc<Pool>)) {
+    pool::per_cpu().iter().flatten().for_each(&mut f);
+    let mut i = 0;
+    while let Some(p) = attrs::nth_pool(i) {
+        f(&p);
+        i += 1;
+    }
+}
+
+/// In softirq context.
 fn look() {
-    let (now, thresh) = (time::now_ns(), THRESH_S.load(Ordering::Relaxed));
+    let (now, thresh) = (time::now_ns(), thresh());
     ARMED.store(false, Ordering::Relaxed);
     let (mut found, mut waits) = (false, false);
-    for p in pool::per_cpu().iter().flatten() {
+    for_each_pool(|p| {
         let ns = {
             let s = p.lock();
             waits |= !s.worklist.is_empty();
@@ -68,10 +90,10 @@ fn look() {
             found = true;
             pr_emerg!("BUG: workqueue lockup - pool{} stuck for {}s!", info(p), ns / SECOND_NS);
         }
-    }
+    });
     if found {
         pr_info!("Showing busy workqueues and worker pools:");
-        pool::per_cpu().iter().flatten().for_each(show_pool);
+        for_each_pool(show_pool);
     }
     if waits {
         watch();
@@ -94,19 +116,33 @@ pub fn show_all_workqueues() {
             }
         }
     });
-    pool::per_cpu().iter().flatten().for_each(show_pool);
-    attrs::for_each_pool(show_pool);
+    for_each_pool(show_pool);
 }
 
-/// How Linux describes a pool.
-struct Info<'a>(&'a Pool);
-impl fmt::Display for Info<'_> {
+/// How Linux describes a pool, but for the NUMA node, which this room does not know.
+struct Info {
+    cpus: String,
+    flags: u32,
+    nice: i8,
+}
+impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " cpus={:x} nice={}", self.0.attrs.cpumask.0, self.0.attrs.nice)
+        write!(f, " cpus={} flags={:#x} nice={}", self.cpus, self.flags, self.nice)
     }
 }
-fn info(p: &Pool) -> Info<'_> {
-    Info(p)
+fn info(p: &Pool) -> Info {
+    /// `POOL_MANAGER_ACTIVE`, `POOL_DISASSOCIATED`.
+    const MANAGER_ACTIVE: u32 = 1 << 1;
+    const DISASSOCIATED: u32 = 1 << 2;
+    let (managing, away) = {
+        let s = p.lock();
+        (s.managing, s.disassociated || p.cpu.is_none())
+    };
+    Info {
+        cpus: list(p.attrs.cpumask),
+        flags: (u32::from(managing) * MANAGER_ACTIVE) | (u32::from(away) * DISASSOCIATED),
+        nice: p.attrs.nice,
+    }
 }
 
 /// What is executed in a pool, and what waits. Nothing if neither is.
@@ -135,6 +171,8 @@ fn describe(p: &Pool, out: &mut Out) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use frame::cpu::{CpuId, CpuMask};
+
     use super::*;
 
     #[test]
@@ -145,5 +183,20 @@ mod tests {
         assert_eq!(stuck_ns(false, s, 90 * s, 30), None);
         assert_eq!(stuck_ns(true, s, 90 * s, 0), None);
         assert_eq!(stuck_ns(true, 90 * s, s, 30), None);
+    }
+
+    #[test]
+    fn pools_are_described_as_linux_does() {
+        let pool = |cpu, cpumask| {
+            let attrs = attrs::Attrs { nice: -20, cpumask: CpuMask(cpumask) };
+            Pool::new(7, cpu, attrs).unwrap()
+        };
+        let away = pool(Some(CpuId::BOOT), 1);
+        assert_eq!(info(&away).to_string(), " cpus=0 flags=0x4 nice=-20");
+        away.lock().disassociated = false;
+        assert_eq!(info(&away).to_string(), " cpus=0 flags=0x0 nice=-20");
+        let unbound = pool(None, 0b1011);
+        unbound.lock().managing = true;
+        assert_eq!(info(&unbound).to_string(), " cpus=0-1,3 flags=0x6 nice=-20");
     }
 }

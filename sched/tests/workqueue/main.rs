@@ -403,7 +403,10 @@ fn delays() {
     sim::campaign("wq_delayed", SEEDS, |_| boot(delayed));
 }
 
-/// Work that waits on work of its own queue, and on other queues': sleepers do not hold up those behind them.
+/// Work that waits on work of its own queue: sleepers do not hold up those behind them.
+///
+/// Twice: in a pool that grows, each worker has just made the next, which looks for work by itself when it first runs. Only where
+/// those behind are there already, and sleep, does it take a wake-up to get them.
 fn sleepers_let_others_run() {
     // Without the watch over long items, which would find those that were forgotten, a little later.
     let knob = base::tree::sys().find("module/workqueue/parameters/cpu_intensive_thresh_us").unwrap();
@@ -411,8 +414,17 @@ fn sleepers_let_others_run() {
     let q = Workqueue::new("deep", if random(2) == 0 { Flags::HIGHPRI } else { Flags::empty() }, 0).unwrap();
     let cpu = CpuId::new(random(frame::cpu::possible() as u64) as u32).unwrap();
     let n = 2 + random(5) as usize;
-    let gates: Arc<Vec<Completion>> = Arc::new((0..=n).map(|_| Completion::new()).collect());
-    // Each waits for the one that is queued after it, on the same processor.
+    for _ in 0..2 {
+        chain(&q, cpu, n);
+        // Its workers go to sleep.
+        time::sleep_ns(MS);
+    }
+    q.destroy();
+}
+
+/// Queues `n` items on one processor, each of which waits for the one that is queued after it, and waits for all.
+fn chain(q: &Arc<Workqueue>, cpu: CpuId, n: usize) {
+    let gates: Arc<Vec<Completion>> = Arc::new((0..n).map(|_| Completion::new()).collect());
     let works: Vec<_> = (0..n)
         .map(|k| {
             let g = gates.clone();
@@ -431,7 +443,6 @@ fn sleepers_let_others_run() {
     gates[0].wait();
     q.flush();
     assert!(works.iter().all(|w| !w.is_busy()));
-    q.destroy();
 }
 
 #[test]
