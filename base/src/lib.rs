@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod cpulist;
 pub mod cred;
 pub mod daemon;
 pub mod device;

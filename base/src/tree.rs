@@ -271,7 +271,11 @@ impl Root {
     fn dir_at<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Result<Arc<Node>> {
         parts.filter(|s| !s.is_empty()).try_fold(self.top.clone(), |n, s| {
             let Body::Dir(d) = &n.body else { return Err(Errno::ENOTDIR) };
-            let next = d.lock().entry(s.to_string()).or_insert_with(|| Node::dir(n.mode, Arc::downgrade(&n))).clone();
+            let next = d
+                .lock()
+                .entry(s.to_string())
+                .or_insert_with(|| Node::dir(n.mode, Arc::downgrade(&n)))
+                .clone();
             Ok(next)
         })
     }

@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 
-use base::{Errno, Result, tree};
+use base::{Errno, Result, cpulist, tree};
 use frame::{
     cpu::{self, CpuMask},
     irq,
@@ -25,19 +25,7 @@ fn mask_text(m: u64) -> String {
 
 /// `0-2,5`.
 fn list_text(m: u64) -> String {
-    let m = m & possible();
-    let mut out = String::new();
-    let mut at = 0;
-    while at < 64 && m >> at != 0 {
-        let start = at + (m >> at).trailing_zeros();
-        let end = start + (m >> start).trailing_ones() - 1;
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out += &if start == end { format!("{start}") } else { format!("{start}-{end}") };
-        at = end + 1;
-    }
-    out
+    cpulist::text(CpuMask(m & possible()))
 }
 
 fn text(b: &[u8]) -> Result<&str> {
@@ -52,20 +40,7 @@ fn parse_mask(b: &[u8]) -> Result<u64> {
     u64::from_str_radix(&digits, 16).map_err(|_| Errno::EOVERFLOW)
 }
 fn parse_list(b: &[u8]) -> Result<u64> {
-    let mut m = 0u64;
-    for part in text(b)?.split(',').filter(|p| !p.is_empty()) {
-        let (a, z) = part.split_once('-').unwrap_or((part, part));
-        let number = |s: &str| s.parse::<u32>().map_err(|_| Errno::EINVAL);
-        let (a, z) = (number(a)?, number(z)?);
-        if a > z {
-            return Err(Errno::EINVAL);
-        }
-        if z >= 64 {
-            return Err(Errno::ERANGE);
-        }
-        m |= (u64::MAX >> (63 - (z - a))) << a;
-    }
-    Ok(m)
+    Ok(cpulist::parse(b)?.0)
 }
 
 fn set(number: u32, mask: u64) -> Result<()> {

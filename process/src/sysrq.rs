@@ -1,9 +1,11 @@
-//! What the SysRq commands do to processes.
+//! What the SysRq commands do to processes, and what reports of the kernel tell of them.
 
 use drivers::sysrq::Actions;
-use sched::TaskRef;
+use frame::task::Task;
+use sched::{TaskRef, report::Relations};
 
 use crate::{
+    process::ThreadData,
     signal::{
         SigInfo,
         send::{self, Force},
@@ -28,9 +30,15 @@ impl Actions for Here {
     fn kill_for_memory(&self) {
         mm::oom::kill_one();
     }
+}
+
+impl Relations for Here {
     fn parent_of(&self, t: &TaskRef) -> u32 {
         let tree = TREE.lock();
         tree.get(sched::thread(t).tgid()).map_or_else(|| kernel_parent(t), |n| n.parent)
+    }
+    fn uid_of(&self, t: &Task) -> Option<u32> {
+        sched::thread(t).payload::<ThreadData>()?.try_euid()
     }
 }
 
@@ -43,4 +51,5 @@ fn kernel_parent(t: &TaskRef) -> u32 {
 
 pub(crate) fn init() {
     drivers::sysrq::install(&Here);
+    sched::report::install(&Here);
 }

@@ -21,6 +21,7 @@
 //! | work queues | [`workqueue`] |
 //! | standing still for a suspend | [`freezer`], [`wakeup`], [`s2idle`] |
 //! | trace events | [`trace`] |
+//! | processors and tasks that do not get on | [`watchdog`], [`khungtaskd`], [`report`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
 //! # Order of start-up
@@ -29,9 +30,9 @@
 //!   spawn_init(…)          PID 1, not started
 //!   start_kthreadd()       PID 2
 //!   init.start(); cpu_idle()
-//!   in init: start_other_cpus(); start_daemons()?; …
+//!   in init: start_other_cpus(); start_daemons()?; start_detectors()?; …
 //! ```
-//! Not here yet, and so absent from `ps`: control groups, watchdogs.
+//! Not here yet, and so absent from `ps`: control groups.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -44,6 +45,7 @@ pub mod cpuhp;
 pub mod fair;
 pub mod freezer;
 pub mod idle_inject;
+pub mod khungtaskd;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
@@ -54,6 +56,7 @@ pub mod pid;
 pub mod place;
 pub mod policy;
 pub mod rcu_sched;
+pub mod report;
 pub mod rt;
 pub mod runqueue;
 pub mod s2idle;
@@ -61,12 +64,14 @@ pub mod smpboot;
 pub mod softirq;
 pub mod stat;
 pub mod swapper;
+mod sysctl;
 mod thread;
 pub mod time;
 mod timer;
 pub mod trace;
 pub mod tree;
 pub mod wakeup;
+pub mod watchdog;
 pub mod weights;
 pub mod workqueue;
 
@@ -182,4 +187,11 @@ pub fn start_daemons() -> Result<()> {
         base::daemon::register(card)?;
     }
     Ok(())
+}
+
+/// Starts the detectors of lockups and hung tasks, which look again and again for ever: apart from [`start_daemons`], so that a
+/// simulation in which nothing is left to do still ends. In a task.
+pub fn start_detectors() -> Result<()> {
+    watchdog::start()?;
+    khungtaskd::start()
 }

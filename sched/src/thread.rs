@@ -18,7 +18,7 @@ use frame::{
 };
 
 use crate::{
-    fair,
+    fair, khungtaskd,
     kthread::Control,
     pid,
     pid::PidReservation,
@@ -145,6 +145,8 @@ pub struct Thread {
     pub(crate) freezer_skip: AtomicBool,
     /// It is the one that freezes the others.
     pub(crate) freezer_exempt: AtomicBool,
+    /// What `khungtaskd` saw last.
+    pub(crate) hung: khungtaskd::Mark,
     payload: Once<Typed>,
     /// What it is to the work queues, if it executes their items.
     worker: crate::workqueue::worker::Slot,
@@ -359,6 +361,7 @@ impl Make<'_> {
             resting: AtomicBool::new(self.kind == Kind::Idle),
             freezer_skip: AtomicBool::new(false),
             freezer_exempt: AtomicBool::new(false),
+            hung: khungtaskd::Mark::new(),
             payload: Once::new(),
             worker: Once::new(),
             control: self.control,

@@ -97,6 +97,7 @@ pub(super) fn declare() -> Result<()> {
     name_knob("sys/kernel/hostname", UtsName::Host)?;
     name_knob("sys/kernel/domainname", UtsName::Domain)?;
     base::log::control::declare()?;
+    base::taint::declare()?;
     super::kmsg::declare()
 }
 

@@ -51,8 +51,8 @@ impl From<&Frame> for Registers {
             rsp: f.rsp,
             ss: f.ss,
             general: [
-                f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13, f.r14,
-                f.r15,
+                f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13,
+                f.r14, f.r15,
             ],
         }
     }
