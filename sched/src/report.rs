@@ -14,6 +14,7 @@ use base::{
     version,
 };
 use frame::{
+    context::IrqGuard,
     cpu::{self, CpuId, CpuMask},
     report::{Registers, Snapshot, symbol},
     sync::{lockdep, once::Once},
@@ -79,6 +80,7 @@ fn who(t: &Task) -> Who {
 }
 /// What runs on a processor: the task, or that it idles. `None` if its queue is in use just now.
 fn running_on(c: CpuId) -> Option<Option<Who>> {
+    let _irqs = IrqGuard::new();
     let q = core::cpu(c).rq.try_lock()?;
     let t = q.rq.current().map(|e| &e.payload.thread);
     Some(t.map(|t| Who { comm: t.comm(), pid: t.pid(), uid: 0 }))
