@@ -1,8 +1,7 @@
 //! What the SysRq commands do to processes, and what reports of the kernel tell of them.
 
 use drivers::sysrq::Actions;
-use frame::task::Task;
-use sched::{TaskRef, report::Relations};
+use sched::{TaskRef, Thread, report::Relations};
 
 use crate::{
     process::ThreadData,
@@ -37,8 +36,8 @@ impl Relations for Here {
         let tree = TREE.lock();
         tree.get(sched::thread(t).tgid()).map_or_else(|| kernel_parent(t), |n| n.parent)
     }
-    fn uid_of(&self, t: &Task) -> Option<u32> {
-        sched::thread(t).payload::<ThreadData>()?.try_euid()
+    fn uid_of(&self, t: &Thread) -> Option<u32> {
+        t.payload::<ThreadData>()?.try_euid()
     }
 }
 

@@ -104,6 +104,10 @@ pub mod faults {
     pub static LEAVE_TIMERS: AtomicBool = AtomicBool::new(false);
     /// Tasks stay on the queue of a processor that goes down.
     pub static LEAVE_TASKS: AtomicBool = AtomicBool::new(false);
+    /// The lockup detector goes on watching a processor that goes down.
+    pub static LEAVE_WATCHED: AtomicBool = AtomicBool::new(false);
+    /// khungtaskd takes a task that has run for one that has not.
+    pub static BLIND_TO_SWITCHES: AtomicBool = AtomicBool::new(false);
 }
 
 /// Ticks per second while a tick is needed: Linux's usual choice for servers and small machines.

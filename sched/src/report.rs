@@ -18,12 +18,12 @@ use frame::{
     cpu::{self, CpuId, CpuMask},
     report::{Registers, Snapshot, symbol},
     sync::{lockdep, once::Once},
-    task::{State, Task},
+    task::State,
 };
 
 use crate::{
     core, pid,
-    thread::{Comm, TaskRef, state_char, thread},
+    thread::{Comm, TaskRef, Thread, state_char, thread},
 };
 
 /// What those know who know processes.
@@ -31,7 +31,7 @@ pub trait Relations: Sync {
     /// PID of a task's parent. In a task.
     fn parent_of(&self, t: &TaskRef) -> u32;
     /// Its user; `None` if that cannot be told now. From any context.
-    fn uid_of(&self, t: &Task) -> Option<u32>;
+    fn uid_of(&self, t: &Thread) -> Option<u32>;
 }
 
 static RELATIONS: Once<&'static dyn Relations> = Once::new();
@@ -74,16 +74,16 @@ struct Who {
     uid: u32,
 }
 
-fn who(t: &Task) -> Who {
+fn who(t: &Thread) -> Who {
     let uid = RELATIONS.get().and_then(|r| r.uid_of(t)).unwrap_or(0);
-    Who { comm: thread(t).comm(), pid: thread(t).pid(), uid }
+    Who { comm: t.comm(), pid: t.pid(), uid }
 }
 /// What runs on a processor: the task, or that it idles. `None` if its queue is in use just now.
 fn running_on(c: CpuId) -> Option<Option<Who>> {
     let _irqs = IrqGuard::new();
     let q = core::cpu(c).rq.try_lock()?;
     let t = q.rq.current().map(|e| &e.payload.thread);
-    Some(t.map(|t| Who { comm: t.comm(), pid: t.pid(), uid: 0 }))
+    Some(t.map(|t| who(t)))
 }
 
 fn print_info(level: Level, c: CpuId, w: Option<Who>) {
@@ -121,7 +121,7 @@ fn show_calls(level: Level, calls: &[u64]) {
 /// Where the interrupted code is, in an interrupt; else the caller: `show_regs` or `dump_stack`.
 pub fn show_here(level: Level) {
     let me = cpu::raw_id();
-    print_info(level, me, Some(who(&frame::task::current())));
+    print_info(level, me, Some(who(&crate::me())));
     let s = Snapshot::interrupted().unwrap_or_else(Snapshot::here);
     if let Some(r) = &s.registers {
         show_registers(level, r);
@@ -131,13 +131,14 @@ pub fn show_here(level: Level) {
 
 /// Where another processor is, even one with interrupts off.
 fn nmi_backtrace(c: CpuId) {
+    let before = running_on(c);
     let Some(s) = Snapshot::of_cpu(c) else {
         pr_warn!("CPU {c} does not answer");
         return;
     };
     let running = running_on(c);
     let Some(r) = s.registers else { return };
-    if matches!(running, Some(None)) {
+    if matches!((before, running), (Some(None), Some(None))) {
         pr_warn!("NMI backtrace for cpu {c} skipped: idling at {}", Place(r.rip));
         return;
     }
@@ -185,7 +186,7 @@ pub fn warn(message: Option<::core::fmt::Arguments<'_>>) {
     let at = ::core::panic::Location::caller();
     let s = Snapshot::here();
     let me = cpu::raw_id();
-    let w = who(&frame::task::current());
+    let w = who(&crate::me());
     pr_warn!("------------[ cut here ]------------");
     if let Some(m) = message {
         line!(Level::Warn, "{m}");

@@ -22,6 +22,8 @@
 //! | `softlockup_panic`, `hardlockup_panic` | a report is followed by a panic |
 //! | `softlockup_all_cpu_backtrace`, `hardlockup_all_cpu_backtrace` | it shows where all processors are |
 //!
+//! Samples of each processor: `/sys/kernel/nightshift/watchdog/samples`.
+//!
 //! Boot parameters: `nowatchdog`, `nosoftlockup`, `nmi_watchdog=`, `watchdog_thresh=`, `softlockup_panic=`,
 //! `softlockup_all_cpu_backtrace=`, `hardlockup_all_cpu_backtrace=`.
 //!
@@ -139,7 +141,13 @@ fn watch(c: CpuId) -> bool {
 
 /// Ends it. In a task.
 fn stop(c: CpuId) {
-    hard::unwatch(c);
+    #[cfg(not(target_os = "none"))]
+    let unwatch = !crate::faults::LEAVE_WATCHED.load(Relaxed);
+    #[cfg(target_os = "none")]
+    let unwatch = true;
+    if unwatch {
+        hard::unwatch(c);
+    }
     cpu(c).on.store(false, SeqCst);
     if let Some(t) = cpu(c).timer.get() {
         // A sample under way may have armed it once more; after that none does.
@@ -185,6 +193,12 @@ pub fn start() -> Result<()> {
         cpu(c).timer.call_once(|| t);
     }
     START.call_once(|| IrqWork::new(start_here));
+    base::tree::sys().file("kernel/nightshift/watchdog/samples", 0o444, |out| {
+        for c in possible_cpus() {
+            writeln!(out, "{c} {}", cpu(c).samples.load(Relaxed))?;
+        }
+        Ok(())
+    })?;
     knobs::init()?;
     reconfigure();
     Ok(())
