@@ -52,6 +52,9 @@ const SOFT: u32 = 2;
 static ENABLED: AtomicU32 = AtomicU32::new(0);
 /// `kernel.watchdog_thresh`, in seconds.
 static THRESH: AtomicI32 = AtomicI32::new(10);
+/// Nanoseconds between two samples. Changes only while nobody is watched: a sample that comes while the threshold is being set to 0
+/// must not begin to come at once for ever.
+static PERIOD_NS: AtomicU64 = AtomicU64::new(0);
 /// Whom user space wants watched.
 static MASK: AtomicU64 = AtomicU64::new(u64::MAX);
 
@@ -104,7 +107,7 @@ fn sample(t: &Timer) {
     }
     hard::count(me);
     migration::touch_watchdog(me);
-    t.arm(time::now_ns() + policy::sample_period_ns(thresh()));
+    t.arm(time::now_ns() + PERIOD_NS.load(Relaxed));
     soft::check(me);
 }
 
@@ -123,13 +126,13 @@ fn start_here() {
     }
     soft::touch(me);
     if let Some(t) = cpu(me).timer.get() {
-        t.arm(time::now_ns() + policy::sample_period_ns(thresh()));
+        t.arm(time::now_ns() + PERIOD_NS.load(Relaxed));
     }
 }
 
 /// Marks a processor as watched, if it should be. The caller then has it [`start_here`].
 fn watch(c: CpuId) -> bool {
-    let on = ENABLED.load(Relaxed) != 0 && thresh() != 0 && mask().contains(c);
+    let on = ENABLED.load(Relaxed) != 0 && PERIOD_NS.load(Relaxed) != 0 && mask().contains(c);
     if on {
         cpu(c).on.store(true, SeqCst);
         if enabled(HARD) {
@@ -165,6 +168,7 @@ fn reconfigure() {
     let _one = RECONFIGURE.lock();
     let _stay = cpuhp::read_lock();
     possible_cpus().for_each(stop);
+    PERIOD_NS.store(policy::sample_period_ns(thresh()), Relaxed);
     ENABLED.store(knobs::wanted(), Relaxed);
     for c in frame::cpu::online().iter().filter(|&c| watch(c)) {
         if let Some(w) = START.get() {
