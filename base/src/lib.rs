@@ -6,21 +6,25 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod cpulist;
 pub mod cpumask;
 pub mod cred;
 pub mod daemon;
 pub mod device;
 pub mod errno;
 pub mod kmod;
+pub mod lockup;
 pub mod log;
 pub mod model;
 pub mod params;
 pub mod reboot;
 pub mod resource;
 pub mod stat;
+pub mod taint;
 pub mod trace;
 pub mod tree;
 pub mod uevent;
+pub mod version;
 
 pub use cred::Cred;
 pub use errno::{Errno, Result};

@@ -132,8 +132,8 @@ impl Node {
     fn new(mode: u32, parent: Weak<Node>, body: Body) -> Arc<Node> {
         Arc::new(Node { ino: NEXT_INO.fetch_add(1, Ordering::Relaxed), mode, parent, body })
     }
-    fn dir(parent: Weak<Node>) -> Arc<Node> {
-        Self::new(0o555, parent, Body::Dir(Mutex::new(&CLASS, BTreeMap::new())))
+    fn dir(mode: u32, parent: Weak<Node>) -> Arc<Node> {
+        Self::new(mode, parent, Body::Dir(Mutex::new(&CLASS, BTreeMap::new())))
     }
     pub fn ino(&self) -> u64 {
         self.ino
@@ -209,7 +209,11 @@ pub struct Root {
 impl Root {
     #[expect(clippy::new_without_default, reason = "an accidental root would be lost")]
     pub fn new() -> Root {
-        Root { top: Node::dir(Weak::new()) }
+        Self::with_folders(0o555)
+    }
+    /// One whose folders have these permission bits.
+    pub fn with_folders(mode: u32) -> Root {
+        Root { top: Node::dir(mode, Weak::new()) }
     }
     /// The top folder.
     pub fn top(&self) -> &Arc<Node> {
@@ -267,7 +271,11 @@ impl Root {
     fn dir_at<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Result<Arc<Node>> {
         parts.filter(|s| !s.is_empty()).try_fold(self.top.clone(), |n, s| {
             let Body::Dir(d) = &n.body else { return Err(Errno::ENOTDIR) };
-            let next = d.lock().entry(s.to_string()).or_insert_with(|| Node::dir(Arc::downgrade(&n))).clone();
+            let next = d
+                .lock()
+                .entry(s.to_string())
+                .or_insert_with(|| Node::dir(n.mode, Arc::downgrade(&n)))
+                .clone();
             Ok(next)
         })
     }
@@ -299,6 +307,12 @@ pub fn net() -> &'static Root {
 pub fn sys() -> &'static Root {
     static ROOT: Once<Root> = Once::new();
     ROOT.call_once(Root::new)
+}
+
+/// What `/sys/kernel/debug` shows.
+pub fn debug() -> &'static Root {
+    static ROOT: Once<Root> = Once::new();
+    ROOT.call_once(|| Root::with_folders(0o755))
 }
 
 /// Parses what is written to an integer knob: one number, white space around it allowed, as `kstrtol` and the sysctl

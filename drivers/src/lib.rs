@@ -10,6 +10,7 @@ mod cpu_latency;
 pub mod hw_random;
 pub mod input;
 pub mod kmsg;
+mod lkdtm;
 pub mod mem;
 pub mod misc;
 pub mod pci;
@@ -35,6 +36,7 @@ pub fn init() -> Result<()> {
     });
     misc::init()?;
     sysrq::init()?;
+    lkdtm::init()?;
     mem::init()?;
     kmsg::init()?;
     physical::init()?;

@@ -13,13 +13,13 @@
 
 use alloc::{string::String, sync::Arc};
 
-use base::{Errno, Result, log, params, pr_info, pr_warn, tree};
+use base::{Errno, Result, log, params, pr_info, tree};
 use frame::{
     atomic::{AtomicU32, Ordering::Relaxed},
     sync::once::Once,
 };
 use sched::{
-    TaskRef, thread,
+    thread,
     workqueue::{self, Work},
 };
 
@@ -49,8 +49,6 @@ pub trait Actions: Sync {
     fn signal_all(&self, signal: u32);
     /// Kills one program to get memory.
     fn kill_for_memory(&self);
-    /// PID of a task's parent.
-    fn parent_of(&self, t: &TaskRef) -> u32;
 }
 
 static ACTIONS: Once<&'static dyn Actions> = Once::new();
@@ -96,9 +94,9 @@ static OPS: [Op; 14] = [
     op(b'n', "Nice All RT Tasks", "nice-all-RT-tasks(n)", mask::REAL_TIME, nice_all),
     op(b'o', "Power Off", "poweroff(o)", mask::BOOT, |_| base::reboot::power_off()),
     op(b's', "Emergency Sync", "sync(s)", mask::SYNC, sync),
-    op(b't', "Show State", "show-task-states(t)", mask::DUMP, |_| show_tasks(false)),
+    op(b't', "Show State", "show-task-states(t)", mask::DUMP, |_| sched::report::show_state(false)),
     op(b'u', "Emergency Remount R/O", "unmount(u)", mask::REMOUNT, remount),
-    op(b'w', "Show Blocked State", "show-blocked-tasks(w)", mask::DUMP, |_| show_tasks(true)),
+    op(b'w', "Show Blocked State", "show-blocked-tasks(w)", mask::DUMP, |_| sched::report::show_state(true)),
 ];
 
 fn find(key: u8) -> Option<&'static Op> {
@@ -210,10 +208,7 @@ fn remount(_key: u8) {
     pr_info!("Emergency Remount complete");
 }
 fn show_cpus(_key: u8) {
-    frame::report::dump_stack();
-    if !frame::report::trigger_allbutself_cpu_backtrace() {
-        pr_warn!("sysrq: backtraces are being shown already");
-    }
+    sched::report::trigger_all_cpu_backtrace();
 }
 /// Real-time tasks become ordinary ones.
 fn nice_all(_key: u8) {
@@ -228,37 +223,6 @@ fn show_memory(_key: u8) {
     for file in ["meminfo", "buddyinfo"] {
         let Ok(text) = tree::proc().find(file).and_then(|n| n.read()) else { continue };
         String::from_utf8_lossy(&text).lines().for_each(|l| pr_info!("{l}"));
-    }
-}
-
-/// Bytes that a kernel stack has left are not counted; Linux prints 0 too.
-fn show_tasks(blocked_only: bool) {
-    for t in sched::pid::all() {
-        let state = sched::state_char(&t);
-        if blocked_only && state != 'D' {
-            continue;
-        }
-        let th = thread(&t);
-        let parent = ACTIONS.get().map_or(0, |a| a.parent_of(&t));
-        let flags = if th.is_kthread() { 0x0020_8040u64 } else { 0x0040_0100 };
-        let comm = th.comm();
-        let name = String::from_utf8_lossy(comm.as_bytes()).into_owned();
-        pr_info!(
-            "task:{name:<15} state:{state} stack:0     pid:{:<5} tgid:{:<5} ppid:{parent:<6} flags:{flags:#010x}",
-            th.pid(),
-            th.tgid()
-        );
-        let calls = frame::report::stack_of(&t);
-        if !calls.is_empty() {
-            pr_info!("Call Trace:");
-        }
-        for addr in calls {
-            match frame::report::symbol(addr) {
-                Some((name, off)) => pr_info!(" {name}+{off:#x}"),
-                None => pr_info!(" {addr:#018x}"),
-            }
-        }
-        sched::cond_resched();
     }
 }
 

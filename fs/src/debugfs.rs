@@ -1,19 +1,19 @@
-//! debugfs: on this kernel only the place where the documents look for tracing, `/sys/kernel/debug/tracing`.
+//! debugfs: the tree of [`base::tree::debug`], and the place where the documents look for tracing, `/sys/kernel/debug/tracing`.
 //!
-//! That folder is a mount point for [`crate::tracefs`], mounted when somebody first walks through it, as on Linux. Rooms add
-//! files of their own through [`base::tree`] when they have any.
+//! That folder is a mount point for [`crate::tracefs`], mounted when somebody first walks through it, as on Linux. All else is
+//! what rooms have declared. Only root gets past the top folder.
 
 use alloc::{boxed::Box, sync::Arc};
 
-use base::{Errno, Result, cred::Cred};
+use base::{Errno, Result, cred::Cred, tree};
 use frame::sync::{LockClass, Mutex};
 use linux_raw_sys::general::DEBUGFS_MAGIC;
 use vfs::{
-    DirSink, File, FileOps, FileSystemType, FileType, Inode, InodeFlags, InodeOps, NewInode, OpenFlags,
-    SuperBlock, SuperOps, superblock::MountRequest,
+    DcachePolicy, DirSink, File, FileOps, FileSystemType, FileType, Inode, InodeFlags, InodeOps, Metadata,
+    NewInode, OpenFlags, SuperBlock, SuperOps, superblock::MountRequest,
 };
 
-use crate::knobs::dots;
+use crate::knobs::{self, dots};
 
 const ROOT_INO: u64 = 1;
 const TRACING_INO: u64 = 2;
@@ -46,12 +46,25 @@ impl FileSystemType for Debugfs {
 struct Root;
 
 impl InodeOps for Root {
+    fn metadata(&self, inode: &Inode) -> Metadata {
+        let mut m = inode.generic_metadata();
+        m.nlink = 3 + tree::debug().top().subdirs() as u32;
+        m
+    }
+    fn dcache_policy(&self) -> DcachePolicy {
+        DcachePolicy::Revalidate
+    }
+    fn revalidate(&self, _dir: &Arc<Inode>, name: &[u8], child: &Arc<Inode>) -> bool {
+        let now = core::str::from_utf8(name).ok().and_then(|n| tree::debug().top().lookup(n).ok());
+        child.ino == TRACING_INO || now.is_some_and(|n| n.ino() == child.ino)
+    }
     fn lookup(&self, dir: &Arc<Inode>, name: &[u8]) -> Result<Arc<Inode>> {
+        let sb = dir.sb().ok_or(Errno::ENOENT)?;
         if name != b"tracing" {
-            return Err(Errno::ENOENT);
+            let name = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+            return knobs::inode(&sb, tree::debug().top().lookup(name)?);
         }
         let new = NewInode { mode: FileType::Dir.bits() | 0o555, uid: 0, gid: 0, rdev: 0 };
-        let sb = dir.sb().ok_or(Errno::ENOENT)?;
         Inode::with_flags(&sb, TRACING_INO, &new, Box::new(Tracing), InodeFlags::AUTOMOUNT)
     }
     fn open(&self, _inode: &Arc<Inode>, _flags: OpenFlags, _cred: &Cred) -> Result<Arc<dyn FileOps>> {
@@ -67,10 +80,10 @@ impl FileOps for RootDir {
             Ok(p) => p,
             Err(full_at) => return Ok(full_at),
         };
-        if pos == 2 && sink.emit(b"tracing", TRACING_INO, FileType::Dir.dtype(), 3) {
-            return Ok(3);
+        if pos == 2 && !sink.emit(b"tracing", TRACING_INO, FileType::Dir.dtype(), 3) {
+            return Ok(pos);
         }
-        Ok(pos)
+        knobs::list_nodes(tree::debug().top(), pos.max(3), 3, sink)
     }
 }
 

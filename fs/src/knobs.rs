@@ -184,6 +184,9 @@ impl FileOps for TextFile {
             None => Ok(0),
         }
     }
+    fn has_contents(&self) -> bool {
+        false
+    }
     fn write_at(&self, _file: &File, _off: u64, src: &mut IoSrc<'_>) -> Result<usize> {
         let want = src.len();
         if want > MAX_WRITE {

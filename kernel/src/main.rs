@@ -37,6 +37,7 @@ fn start_rooms() {
 
 fn try_start_rooms() -> Result<()> {
     sched::start_daemons()?;
+    sched::start_detectors()?;
     let root = fs::init()?;
     fs::start_daemons()?;
     net::init()?;

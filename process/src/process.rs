@@ -327,6 +327,10 @@ impl ThreadData {
     pub fn cred(&self) -> Arc<Cred> {
         self.cred.lock().clone()
     }
+    /// Its effective user, if that can be told without waiting: for reports, from any context.
+    pub(crate) fn try_euid(&self) -> Option<u32> {
+        Some(self.cred.try_lock()?.euid)
+    }
     /// Acts as `c` from now on; only the thread itself calls this.
     pub fn set_cred(&self, c: Arc<Cred>) {
         let old = core::mem::replace(&mut *self.cred.lock(), c);

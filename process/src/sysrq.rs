@@ -1,9 +1,10 @@
-//! What the SysRq commands do to processes.
+//! What the SysRq commands do to processes, and what reports of the kernel tell of them.
 
 use drivers::sysrq::Actions;
-use sched::TaskRef;
+use sched::{TaskRef, Thread, report::Relations};
 
 use crate::{
+    process::ThreadData,
     signal::{
         SigInfo,
         send::{self, Force},
@@ -28,9 +29,15 @@ impl Actions for Here {
     fn kill_for_memory(&self) {
         mm::oom::kill_one();
     }
+}
+
+impl Relations for Here {
     fn parent_of(&self, t: &TaskRef) -> u32 {
         let tree = TREE.lock();
         tree.get(sched::thread(t).tgid()).map_or_else(|| kernel_parent(t), |n| n.parent)
+    }
+    fn uid_of(&self, t: &Thread) -> Option<u32> {
+        t.payload::<ThreadData>()?.try_euid()
     }
 }
 
@@ -43,4 +50,5 @@ fn kernel_parent(t: &TaskRef) -> u32 {
 
 pub(crate) fn init() {
     drivers::sysrq::install(&Here);
+    sched::report::install(&Here);
 }

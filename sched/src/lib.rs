@@ -21,6 +21,7 @@
 //! | work queues | [`workqueue`] |
 //! | standing still for a suspend | [`freezer`], [`wakeup`], [`s2idle`] |
 //! | trace events | [`trace`] |
+//! | processors and tasks that do not get on | [`watchdog`], [`khungtaskd`], [`report`] |
 //! | kernel threads | [`kthread`], [`kthreadd`], [`swapper`], [`rcu_sched`], [`idle_inject`] |
 //!
 //! # Order of start-up
@@ -29,9 +30,9 @@
 //!   spawn_init(…)          PID 1, not started
 //!   start_kthreadd()       PID 2
 //!   init.start(); cpu_idle()
-//!   in init: start_other_cpus(); start_daemons()?; …
+//!   in init: start_other_cpus(); start_daemons()?; start_detectors()?; …
 //! ```
-//! Not here yet, and so absent from `ps`: control groups, watchdogs.
+//! Not here yet, and so absent from `ps`: control groups.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -45,6 +46,7 @@ pub mod fair;
 mod figures;
 pub mod freezer;
 pub mod idle_inject;
+pub mod khungtaskd;
 pub mod ksoftirqd;
 pub mod kthread;
 pub mod kthreadd;
@@ -55,6 +57,7 @@ pub mod pid;
 pub mod place;
 pub mod policy;
 pub mod rcu_sched;
+pub mod report;
 pub mod rt;
 pub mod runqueue;
 pub mod s2idle;
@@ -62,12 +65,14 @@ pub mod smpboot;
 pub mod softirq;
 pub mod stat;
 pub mod swapper;
+mod sysctl;
 mod thread;
 pub mod time;
 mod timer;
 pub mod trace;
 pub mod tree;
 pub mod wakeup;
+pub mod watchdog;
 pub mod weights;
 pub mod workqueue;
 
@@ -100,6 +105,10 @@ pub mod faults {
     pub static LEAVE_TIMERS: AtomicBool = AtomicBool::new(false);
     /// Tasks stay on the queue of a processor that goes down.
     pub static LEAVE_TASKS: AtomicBool = AtomicBool::new(false);
+    /// The lockup detector goes on watching a processor that goes down.
+    pub static LEAVE_WATCHED: AtomicBool = AtomicBool::new(false);
+    /// khungtaskd takes a task that has run for one that has not.
+    pub static BLIND_TO_SWITCHES: AtomicBool = AtomicBool::new(false);
 }
 
 /// Ticks per second while a tick is needed: Linux's usual choice for servers and small machines.
@@ -196,4 +205,11 @@ fn count_work() -> Result<()> {
     count_work(&ksoftirqd::CARD, "softirqs run", ksoftirqd::done)?;
     count_work(&idle_inject::CARD, "us injected", idle_inject::injected_us)?;
     count_work(&rcu_sched::CARD, "grace periods", || frame::sync::rcu::stats().grace_periods)
+}
+
+/// Starts the detectors of lockups and hung tasks, which look again and again for ever: apart from [`start_daemons`], so that a
+/// simulation in which nothing is left to do still ends. In a task.
+pub fn start_detectors() -> Result<()> {
+    watchdog::start()?;
+    khungtaskd::start()
 }

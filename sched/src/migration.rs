@@ -2,8 +2,9 @@
 //! * **What for**: takes what runs on its processor off it, whatever it is: to move a running task to another processor, or
 //!   to have the processor, or all of them, to itself for a moment.
 //! * **Woken by**: a change of affinity that excludes the processor on which a task runs ([`crate::set_affinity`]), `exec` on a
-//!   busy processor ([`exec`]), the balancer where only the running task can be moved ([`push_running`]), and whoever calls
-//!   [`stop_one_cpu`], [`stop_two_cpus`] or [`stop_machine`].
+//!   busy processor ([`exec`]), the balancer where only the running task can be moved ([`push_running`]), whoever calls
+//!   [`stop_one_cpu`], [`stop_two_cpus`] or [`stop_machine`], and the lockup detector, which wants to see it run
+//!   ([`crate::watchdog`]).
 //! * **Never**: sleeps while it works, leaves its processor, decides where the load goes.
 //! * **Shows as**: `[migration/N]`, SCHED_FIFO 99, though it is above that: nothing preempts it and no limit holds it. Its voluntary
 //!   switches count its jobs; `sched:sched_migrate_task` shows the moves, with it as the current task.
@@ -71,11 +72,16 @@ struct Inbox {
     multi: Option<Arc<Multi>>,
     /// Where the balancer wants the running task to go.
     balance: Option<CpuId>,
+    /// The lockup detector wants to see that this thread gets on.
+    touch: bool,
 }
 
 static INBOX: LockClass = LockClass::new("cpu_stopper");
 static INBOXES: [SpinLockIrq<Inbox>; MAX_CPUS] = [const {
-    SpinLockIrq::new(&INBOX, Inbox { enabled: false, works: VecDeque::new(), multi: None, balance: None })
+    SpinLockIrq::new(
+        &INBOX,
+        Inbox { enabled: false, works: VecDeque::new(), multi: None, balance: None, touch: false },
+    )
 }; MAX_CPUS];
 static THREADS: Once<PerCpuThreads> = Once::new();
 /// Jobs done by each processor's thread.
@@ -150,6 +156,10 @@ impl Multi {
         while seen != step::EXIT {
             let s = self.step.load(Ordering::Acquire);
             if s == seen {
+                if s > step::PREPARE {
+                    // All wait for one that is at work, with interrupts off.
+                    base::lockup::touch_nmi_watchdog();
+                }
                 frame::cpu::relax();
                 continue;
             }
@@ -281,6 +291,18 @@ pub(crate) fn push_running(from: CpuId, to: CpuId) -> bool {
     can
 }
 
+/// The lockup detector's request: see [`crate::watchdog`]. From any context.
+pub(crate) fn touch_watchdog(me: CpuId) {
+    {
+        let mut i = inbox(me).lock();
+        if !i.enabled || i.touch {
+            return;
+        }
+        i.touch = true;
+    }
+    wake(me);
+}
+
 fn balance(me: CpuId, to: CpuId) {
     let _g = IrqGuard::new();
     // The state may be another by now: only if it still helps.
@@ -294,6 +316,7 @@ enum Next {
     Work(Arc<Work>),
     Multi(Arc<Multi>),
     Balance(CpuId),
+    Touch,
 }
 
 fn take(me: CpuId) -> Option<Next> {
@@ -302,8 +325,10 @@ fn take(me: CpuId) -> Option<Next> {
         Some(Next::Multi(m))
     } else if let Some(w) = i.works.pop_front() {
         Some(Next::Work(w))
+    } else if let Some(to) = i.balance.take() {
+        Some(Next::Balance(to))
     } else {
-        i.balance.take().map(Next::Balance)
+        ::core::mem::take(&mut i.touch).then_some(Next::Touch)
     }
 }
 
@@ -337,6 +362,7 @@ fn work(me: CpuId) {
             because("balance");
             balance(me, to);
         }
+        Next::Touch => crate::watchdog::touched(me),
     }
     DONE[me.index()].fetch_add(1, Ordering::Relaxed);
 }
@@ -351,7 +377,7 @@ static ROW: PerCpuThread = PerCpuThread {
     },
     should_run: |me| {
         let i = inbox(me).lock();
-        i.multi.is_some() || !i.works.is_empty() || i.balance.is_some()
+        i.multi.is_some() || !i.works.is_empty() || i.balance.is_some() || i.touch
     },
     work,
     park: |_| (),
@@ -364,7 +390,7 @@ pub(crate) fn disable(me: CpuId) {
     let left = {
         let mut i = inbox(me).lock();
         i.enabled = false;
-        i.balance = None;
+        (i.balance, i.touch) = (None, false);
         ::core::mem::take(&mut i.works)
     };
     for w in left {

@@ -20,6 +20,7 @@ use frame::{
 use crate::{
     fair,
     figures::Activity,
+    khungtaskd,
     kthread::Control,
     pid,
     pid::PidReservation,
@@ -146,6 +147,8 @@ pub struct Thread {
     pub(crate) freezer_skip: AtomicBool,
     /// It is the one that freezes the others.
     pub(crate) freezer_exempt: AtomicBool,
+    /// What `khungtaskd` saw last.
+    pub(crate) hung: khungtaskd::Mark,
     payload: Once<Typed>,
     pub(crate) activity: Activity,
     /// What it is to the work queues, if it executes their items.
@@ -361,6 +364,7 @@ impl Make<'_> {
             resting: AtomicBool::new(self.kind == Kind::Idle),
             freezer_skip: AtomicBool::new(false),
             freezer_exempt: AtomicBool::new(false),
+            hung: khungtaskd::Mark::new(),
             payload: Once::new(),
             activity: Activity::new(),
             worker: Once::new(),

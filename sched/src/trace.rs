@@ -149,6 +149,16 @@ of_a_task! {
 }
 
 base::trace_event! {
+    /// A task hangs: `khungtaskd` has found it.
+    pub(crate) struct sched_process_hang in "sched" {
+        comm: Comm = "char",
+        pid: i32 = "pid_t",
+    }
+    format r#""comm=%s pid=%d", REC->comm, REC->pid"#;
+    print "comm={comm} pid={pid}"
+}
+
+base::trace_event! {
     /// A kernel thread is asked to end.
     pub(crate) struct sched_kthread_stop in "sched" {
         comm: Comm = "char",
@@ -300,6 +310,7 @@ pub(crate) fn init() {
         sched_migrate_task::event(),
         sched_process_free::event(),
         sched_process_exit::event(),
+        sched_process_hang::event(),
         sched_process_wait::event(),
         sched_process_fork::event(),
         sched_process_exec::event(),

@@ -54,9 +54,15 @@ pub trait FileOps: Send + Sync + Any {
     fn read_at(&self, _file: &File, _off: u64, _dst: &mut IoDst<'_>) -> Result<usize> {
         Err(Errno::EINVAL)
     }
-    /// Writes at `off`. For regular files `io_lock` is held exclusively and `off` is already the end for `O_APPEND`.
+    /// Writes at `off`. For regular files with contents `io_lock` is held exclusively and `off` is already the end
+    /// for `O_APPEND`.
     fn write_at(&self, _file: &File, _off: u64, _src: &mut IoSrc<'_>) -> Result<usize> {
         Err(Errno::EINVAL)
+    }
+    /// False for a file whose text is a question and not its contents (a knob): what is written is handed over without `io_lock`, so
+    /// that a write which takes for ever does not keep others from the file.
+    fn has_contents(&self) -> bool {
+        true
     }
     /// Gives entries from position `pos` on until the sink is full; returns the new position. `dir_lock` is held shared.
     fn readdir(&self, _file: &File, _pos: u64, _sink: &mut dyn DirSink) -> Result<u64> {

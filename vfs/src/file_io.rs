@@ -92,7 +92,7 @@ impl File {
     /// Returns how much was written and the position after it.
     fn write_to(&self, off: u64, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
         let inode = self.inode();
-        if inode.kind() != FileType::Regular {
+        if inode.kind() != FileType::Regular || !self.ops().has_contents() {
             let n = self.ops().write_at(self, off, src)?;
             return Ok((n, off + n as u64));
         }

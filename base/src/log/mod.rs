@@ -151,6 +151,8 @@ fn to_console(ts_ns: u64, text: &str) {
     let _ = stamp(&mut line, ts_ns);
     let _ = writeln!(line, "{text}");
     frame::console::write(&line.buf[..line.len]);
+    // A serial line takes its time.
+    crate::lockup::touch_nmi_watchdog();
 }
 
 /// The time stamp before a line, unless `printk.time` is off.

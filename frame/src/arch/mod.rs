@@ -46,6 +46,9 @@
 //! | `ticks() -> u64`, `ticks_to_ns(u64) -> u64` | the cheapest clock, and how long a span of it is |
 //! | `wall_clock_at_boot_ns()`, `tsc_hz()`, `cpuid(leaf, sub)` | what the machine is; hosted: constants |
 //! | `install_panic_action(fn)`, `backtrace_here()`, `nmi_backtrace_all()`, `symbol(addr)` | what reports need |
+//! | `frames_here(show)` | the caller's return addresses, innermost first |
+//! | `interrupted(show) -> Option<Registers>` | registers and return addresses of the kernel code that the present interrupt came upon |
+//! | `ask_frames(cpu, show) -> Option<Registers>` | the same of another processor, by NMI; one request at a time |
 //! | `saved_frames(*const Context, stack, show)` | the return addresses on the stack of a task that does not run |
 //! | hosted only: `lone() -> bool` | true on a thread outside of any simulation; there per-processor state is per thread |
 //! | hosted only: `note_frames_freed(pfn, order)` | `page` tells; a simulated TLB entry for them must not be used any more |

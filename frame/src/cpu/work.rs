@@ -8,6 +8,7 @@ use crate::{
     arch,
     atomic::{AtomicU32, Ordering},
     context::IrqGuard,
+    cpu::CpuId,
     sync::once::Once,
 };
 
@@ -33,16 +34,20 @@ impl IrqWork {
     }
     /// Asks for it on this processor. From any context but an NMI.
     pub fn raise(self, g: &IrqGuard) {
-        let me = g.cpu();
-        if PENDING[me.index()].fetch_or(1 << self.0, Ordering::Relaxed) == 0 {
-            arch::send_call(me.get());
+        self.raise_on(g.cpu());
+    }
+    /// Asks for it on a processor that is on line, and does not wait: one that has interrupts off does it when they are on again.
+    /// From any context but an NMI.
+    pub fn raise_on(self, cpu: CpuId) {
+        if PENDING[cpu.index()].fetch_or(1 << self.0, Ordering::AcqRel) == 0 {
+            arch::send_call(cpu.get());
         }
     }
 }
 
 /// What was asked for on this processor. In its interrupt.
 pub(super) fn run_pending() {
-    let mut bits = PENDING[arch::cpu_id() as usize].swap(0, Ordering::Relaxed);
+    let mut bits = PENDING[arch::cpu_id() as usize].swap(0, Ordering::AcqRel);
     while bits != 0 {
         let n = bits.trailing_zeros();
         bits &= bits - 1;

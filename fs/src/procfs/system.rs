@@ -5,10 +5,7 @@ use alloc::sync::Arc;
 use base::{Errno, Result, tree};
 use frame::sync::{LockClass, SpinLock};
 
-/// What `uname -r` begins with: the interface that this kernel offers is Linux 6.12's.
-pub const RELEASE: &str = "6.12.0-nightshift";
-/// `uname -v`.
-pub const VERSION: &str = "#1 SMP PREEMPT Nightshift";
+pub use base::version::{RELEASE, VERSION};
 
 static NAME_CLASS: LockClass = LockClass::new("uts_names");
 /// Host and domain name, at most 64 bytes each.
@@ -100,6 +97,7 @@ pub(super) fn declare() -> Result<()> {
     name_knob("sys/kernel/hostname", UtsName::Host)?;
     name_knob("sys/kernel/domainname", UtsName::Domain)?;
     base::log::control::declare()?;
+    base::taint::declare()?;
     super::kmsg::declare()
 }
 

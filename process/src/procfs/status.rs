@@ -1,8 +1,8 @@
 //! `/proc/PID/status` (`proc_pid_status(5)`): the lines that something is behind.
 
-use alloc::{string::String, vec::Vec};
+use alloc::vec::Vec;
 
-use base::{Result, cred::cap, tree::Out};
+use base::{Result, cpulist, cpumask, cred::cap, tree::Out};
 use sched::TaskRef;
 
 use super::{memory::mm_of, stat::ignored_and_caught, state, user};
@@ -25,27 +25,6 @@ fn state_name(c: char) -> &'static str {
 /// kthreadd is nobody's child; it is the parent of every other kernel thread.
 pub(super) fn kthread_parent(pid: u32) -> u32 {
     if pid == 2 { 0 } else { 2 }
-}
-
-/// `0-3,5`.
-fn list(mask: u64) -> String {
-    let mut s = String::new();
-    let mut n = 0;
-    while n < 64 {
-        if mask >> n & 1 == 0 {
-            n += 1;
-            continue;
-        }
-        let first = n;
-        while n < 64 && mask >> n & 1 != 0 {
-            n += 1;
-        }
-        if !s.is_empty() {
-            s.push(',');
-        }
-        s += &if n - first == 1 { alloc::format!("{first}") } else { alloc::format!("{first}-{}", n - 1) };
-    }
-    s
 }
 
 pub(super) fn show(t: &TaskRef, out: &mut Out) -> Result<()> {
@@ -110,15 +89,8 @@ pub(super) fn show(t: &TaskRef, out: &mut Out) -> Result<()> {
         caps.0, caps.1, caps.2, caps.3, caps.4
     )?;
     writeln!(out, "NoNewPrivs:\t{}", cred.as_ref().is_some_and(|c| c.no_new_privs) as u32)?;
-    let all = if frame::cpu::possible() >= 64 { !0 } else { (1u64 << frame::cpu::possible()) - 1 };
-    let mask = th.affinity().0 & all;
-    let width = frame::cpu::possible().div_ceil(4);
-    let hex = if mask >> 32 != 0 || width > 8 {
-        alloc::format!("{:x},{:08x}", mask >> 32, mask & 0xffff_ffff)
-    } else {
-        alloc::format!("{mask:0width$x}")
-    };
-    writeln!(out, "Cpus_allowed:\t{hex}\nCpus_allowed_list:\t{}", list(mask))?;
+    let mask = th.affinity().and(cpumask::all());
+    writeln!(out, "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}", cpumask::text(mask), cpulist::text(mask))?;
     writeln!(out, "Mems_allowed:\t1\nMems_allowed_list:\t0")?;
     let (v, i) = t.switches();
     Ok(writeln!(out, "voluntary_ctxt_switches:\t{v}\nnonvoluntary_ctxt_switches:\t{i}")?)
@@ -172,17 +144,4 @@ fn signals(t: &TaskRef, out: &mut Out) -> Result<()> {
         writeln!(out, "{name}:\t{:016x}", s.0)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processors_are_listed_in_ranges() {
-        assert_eq!(list(0b1), "0");
-        assert_eq!(list(0b1011), "0-1,3");
-        assert_eq!(list(!0), "0-63");
-        assert_eq!(list(0), "");
-    }
 }

@@ -35,7 +35,6 @@ use frame::{
 
 use self::state::{BRINGUP_CPU, OFFLINE, ONLINE, TEARDOWN_CPU};
 pub use self::state::{Section, register};
-pub(crate) use self::sysfs::list;
 use crate::{
     kthread::{PerCpuThread, PerCpuThreads, because},
     migration,

@@ -7,14 +7,14 @@ use frame::{
 };
 
 use super::{THREADS, state};
-use crate::{core, migration, place, smpboot, softirq, swapper, time, timer, workqueue};
+use crate::{core, migration, place, smpboot, softirq, swapper, time, timer, watchdog, workqueue};
 
 /// Fills the table with the states that are always there.
 pub(super) fn fill() {
     use state::{
         AP_ACTIVE, AP_ACTIVE_WAIT, AP_HRTIMERS_DYING, AP_OFFLINE, AP_ONLINE, AP_SCHED_STARTING,
-        AP_SMPBOOT_THREADS, AP_WORKQUEUE_ONLINE, BRINGUP_CPU, OFFLINE, ONLINE, SLUB_DEAD, SOFTIRQ_DEAD,
-        TEARDOWN_CPU, THREADS_PREPARE, TIMERS_PREPARE, set,
+        AP_SMPBOOT_THREADS, AP_WATCHDOG_ONLINE, AP_WORKQUEUE_ONLINE, BRINGUP_CPU, OFFLINE, ONLINE, SLUB_DEAD,
+        SOFTIRQ_DEAD, TEARDOWN_CPU, THREADS_PREPARE, TIMERS_PREPARE, set,
     };
     let none = None;
     set(OFFLINE, "offline", none, none);
@@ -30,6 +30,12 @@ pub(super) fn fill() {
     set(TEARDOWN_CPU, "cpu:teardown", none, Some(take_down));
     set(AP_ACTIVE_WAIT, "sched:waitempty", none, Some(wait_empty));
     set(AP_SMPBOOT_THREADS, "smpboot/threads:online", Some(smpboot::unpark_all), Some(smpboot::park_all));
+    set(
+        AP_WATCHDOG_ONLINE,
+        "lockup_detector:online",
+        Some(watchdog::cpu_online),
+        Some(watchdog::cpu_offline),
+    );
     let no_workers = |c| {
         workqueue::cpu_offline(c);
         Ok(())

@@ -1,10 +1,9 @@
 //! `/sys/devices/system/cpu`: which processors there are, and the switches. Formats: `Documentation/ABI/testing/sysfs-devices-system-cpu`.
 
-use alloc::{format, string::String};
-use core::fmt::Write;
+use alloc::format;
 
 use base::{
-    Errno, Result, cpumask,
+    Errno, Result, cpulist, cpumask,
     tree::{self, Out},
 };
 use frame::{
@@ -19,23 +18,6 @@ const DIR: &str = "devices/system/cpu";
 
 fn possible() -> CpuMask {
     possible_cpus().fold(CpuMask::NONE, |m, c| m.or(CpuMask::one(c)))
-}
-
-/// A set as Linux prints it: `0-2,4`.
-pub(crate) fn list(m: CpuMask) -> String {
-    let mut out = String::new();
-    let mut left = m.0;
-    while left != 0 {
-        let start = left.trailing_zeros();
-        let len = (left >> start).trailing_ones();
-        let comma = if out.is_empty() { "" } else { "," };
-        let _ = match len {
-            1 => write!(out, "{comma}{start}"),
-            _ => write!(out, "{comma}{start}-{}", start + len - 1),
-        };
-        left = if start + len >= 64 { 0 } else { left >> (start + len) << (start + len) };
-    }
-    out
 }
 
 fn set_online(c: CpuId, on: bool) -> Result<()> {
@@ -74,7 +56,7 @@ fn set_fail(c: CpuId, b: &[u8]) -> Result<()> {
 fn set_files() -> Result<()> {
     let t = tree::sys();
     let file = |name: &str, f: fn() -> CpuMask| {
-        t.file(&format!("{DIR}/{name}"), 0o444, move |o: &mut Out| Ok(writeln!(o, "{}", list(f()))?))
+        t.file(&format!("{DIR}/{name}"), 0o444, move |o: &mut Out| Ok(writeln!(o, "{}", cpulist::text(f()))?))
     };
     file("possible", possible)?;
     file("present", possible)?;
@@ -153,7 +135,7 @@ fn topology_files(c: CpuId) -> Result<()> {
         for name in [new, old] {
             t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{}", cpumask::text(siblings(c, by)))?))?;
             t.file(&path(&format!("{name}_list")), 0o444, move |o| {
-                Ok(writeln!(o, "{}", list(siblings(c, by)))?)
+                Ok(writeln!(o, "{}", cpulist::text(siblings(c, by)))?)
             })?;
         }
     }
@@ -167,16 +149,4 @@ pub(super) fn init() -> Result<()> {
         topology_files(c)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sets_as_linux_prints_them() {
-        for (m, s) in [(0, ""), (1, "0"), (0b111, "0-2"), (0b1011, "0-1,3"), (!0, "0-63"), (1 << 63, "63")] {
-            assert_eq!(list(CpuMask(m)), s);
-        }
-    }
 }

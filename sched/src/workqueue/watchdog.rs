@@ -17,10 +17,7 @@ use super::{
     queue,
     worker::{InPool, Worker},
 };
-use crate::{
-    cpuhp::list,
-    time::{self, TimerWheel},
-};
+use crate::time::{self, TimerWheel};
 
 static THRESH_S: AtomicU64 = AtomicU64::new(30);
 const SECOND_NS: u64 = 1_000_000_000;
@@ -139,7 +136,7 @@ fn info(p: &Pool) -> Info {
         (s.managing, s.disassociated || p.cpu.is_none())
     };
     Info {
-        cpus: list(p.attrs.cpumask),
+        cpus: base::cpulist::text(p.attrs.cpumask),
         flags: (u32::from(managing) * MANAGER_ACTIVE) | (u32::from(away) * DISASSOCIATED),
         nice: p.attrs.nice,
     }

@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 
 use super::{cpu, point};
-use crate::sim;
+use crate::{report::Registers, sim};
 
 /// Raw bytes to the console. In a simulation they are kept and shown if the run fails; otherwise they go to stderr.
 pub fn console_write(bytes: &[u8]) {
@@ -79,6 +79,17 @@ pub fn nmi_backtrace_all() {
         let text = point::undisturbed(|| sim::state() + &sim::places());
         console_write(text.as_bytes());
     }
+}
+
+/// A fiber's frames are the host's.
+pub fn frames_here(_show: impl FnMut(u64)) {}
+/// As above.
+pub fn interrupted(_show: impl FnMut(u64)) -> Option<Registers> {
+    None
+}
+/// There is no NMI.
+pub fn ask_frames(_cpu: u32, _show: impl FnMut(u64)) -> Option<Registers> {
+    None
 }
 
 /// A fiber's frames are the host's.

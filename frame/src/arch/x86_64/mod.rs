@@ -58,7 +58,9 @@ pub use memory::{
     device_window, early_memory, flush_all, flush_page, kernel_root, load_page_table, map_device,
     phys_to_ptr, ptr_to_phys,
 };
-pub use panic::{backtrace_here, install_panic_action, nmi_backtrace_all};
+pub use panic::{
+    ask_frames, backtrace_here, frames_here, install_panic_action, interrupted, nmi_backtrace_all,
+};
 pub use percpu::{
     cpu_id, current, irq_depth_add, irq_was_on, need_resched, preempt_add, preempt_count, preempt_sub,
     set_current, set_irq_was_on, set_need_resched, set_switched_from, take_switched_from,

@@ -13,11 +13,12 @@ use super::{
     insn::{halt_forever, irq_disable, relax},
     memory::{self, handover},
     percpu, power, symbols,
-    trap::Frame,
+    trap::{self, Frame},
 };
 use crate::{
-    atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     cpu::{self, CpuId, MAX_CPUS},
+    report::{self, Registers},
     sync::once::Once,
 };
 
@@ -93,8 +94,13 @@ fn readable(at: u64, low: u64) -> bool {
         && memory::is_mapped(at as usize + 15)
 }
 
-/// Walks the chain of frame pointers from `rbp`. It only climbs.
-fn backtrace(mut rbp: u64) {
+/// Prints the chain of frame pointers from `rbp`.
+fn backtrace(rbp: u64) {
+    walk(rbp, |ret| show_address(ret - 1));
+}
+
+/// Walks the chain of frame pointers from `rbp`, and gives the addresses to which functions return. It only climbs.
+fn walk(mut rbp: u64, mut show: impl FnMut(u64)) {
     const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
     let low = rbp;
     for _ in 0..DEPTH {
@@ -107,7 +113,7 @@ fn backtrace(mut rbp: u64) {
         if ret < KERNEL_HALF {
             break;
         }
-        show_address(ret - 1);
+        show(ret);
         if next <= rbp {
             break;
         }
@@ -128,6 +134,66 @@ pub fn backtrace_here() {
     backtrace(frame_pointer());
 }
 
+/// The addresses to which the caller and those who called it return.
+pub fn frames_here(show: impl FnMut(u64)) {
+    walk(frame_pointer(), show);
+}
+
+/// Registers and return addresses of the kernel code that this processor's present interrupt came upon.
+pub fn interrupted(show: impl FnMut(u64)) -> Option<Registers> {
+    let f = trap::interrupted_frame()?;
+    walk(f.rbp, show);
+    Some(Registers::from(&f))
+}
+
+/// What a processor leaves for the one that asked it by NMI.
+struct Answer {
+    /// Who is asked, plus one; 0: nobody.
+    wanted: AtomicU32,
+    registers: [AtomicU64; Registers::WORDS],
+    calls: [AtomicU64; report::DEPTH],
+    len: AtomicUsize,
+}
+
+static ANSWER: Answer = Answer {
+    wanted: AtomicU32::new(0),
+    registers: [const { AtomicU64::new(0) }; Registers::WORDS],
+    calls: [const { AtomicU64::new(0) }; report::DEPTH],
+    len: AtomicUsize::new(0),
+};
+
+impl Answer {
+    fn give(&self, f: &Frame) {
+        for (to, v) in self.registers.iter().zip(Registers::from(f).words()) {
+            to.store(v, Ordering::Relaxed);
+        }
+        let mut n = 0;
+        if f.cs & 3 == 0 {
+            walk(f.rbp, |ret| {
+                if let Some(c) = self.calls.get(n) {
+                    c.store(ret, Ordering::Relaxed);
+                    n += 1;
+                }
+            });
+        }
+        self.len.store(n, Ordering::Relaxed);
+    }
+}
+
+/// Asks another processor by NMI for its registers and return addresses. `None` if it does not answer within a second. One request at a
+/// time.
+pub fn ask_frames(cpu: u32, mut show: impl FnMut(u64)) -> Option<Registers> {
+    ANSWER.wanted.store(cpu + 1, Ordering::Relaxed);
+    let answered = send_and_wait(CpuId::new(cpu)?);
+    ANSWER.wanted.store(0, Ordering::Relaxed);
+    if !answered {
+        return None;
+    }
+    let len = ANSWER.len.load(Ordering::Relaxed).min(report::DEPTH);
+    ANSWER.calls[..len].iter().for_each(|c| show(c.load(Ordering::Relaxed)));
+    Some(Registers::from_words(core::array::from_fn(|i| ANSWER.registers[i].load(Ordering::Relaxed))))
+}
+
 /// An NMI that someone asked for, or one from the hardware.
 pub(super) fn on_nmi(f: &Frame) {
     let me = percpu::cpu_id() as usize;
@@ -135,7 +201,10 @@ pub(super) fn on_nmi(f: &Frame) {
         line!("NMI received for unknown reason on CPU {me}");
         return;
     }
-    if f.cs & 3 != 0 {
+    let stop = STOP.load(Ordering::Acquire);
+    if !stop && ANSWER.wanted.load(Ordering::Relaxed) == me as u32 + 1 {
+        ANSWER.give(f);
+    } else if f.cs & 3 != 0 {
         line!("CPU {me}: in user mode at {:#x}", f.rip);
     } else {
         line!("CPU {me}:");
@@ -143,7 +212,7 @@ pub(super) fn on_nmi(f: &Frame) {
         backtrace(f.rbp);
     }
     ASKED[me].store(false, Ordering::Release);
-    if STOP.load(Ordering::Acquire) {
+    if stop {
         halt_forever();
     }
 }
@@ -152,16 +221,23 @@ pub(super) fn on_nmi(f: &Frame) {
 const PATIENCE_NS: u64 = 1_000_000_000;
 
 fn ask(cpu: CpuId) {
+    if !send_and_wait(cpu) {
+        line!("CPU {cpu}: no answer");
+    }
+}
+
+/// False if there was no answer.
+fn send_and_wait(cpu: CpuId) -> bool {
     ASKED[cpu.index()].store(true, Ordering::Release);
     apic::send_nmi(cpu.get());
     let end = clock::now_ns() + PATIENCE_NS;
     while ASKED[cpu.index()].load(Ordering::Acquire) {
         if clock::now_ns() > end {
-            line!("CPU {cpu}: no answer");
-            break;
+            return false;
         }
         relax();
     }
+    true
 }
 
 /// Makes every other processor print its backtrace, one after the other.

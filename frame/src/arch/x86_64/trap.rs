@@ -9,7 +9,9 @@ use crate::{
     context::{self, NMI_OFFSET},
     cpu,
     irq::{self, Internal, note_internal},
-    paging, task,
+    paging,
+    report::Registers,
+    task,
 };
 
 /// The registers of interrupted kernel code, in the order in which `entry.s` pushes them.
@@ -38,6 +40,53 @@ pub(super) struct Frame {
     pub(super) rflags: u64,
     pub(super) rsp: u64,
     pub(super) ss: u64,
+}
+
+impl From<&Frame> for Registers {
+    fn from(f: &Frame) -> Registers {
+        Registers {
+            rip: f.rip,
+            cs: f.cs,
+            rflags: f.rflags,
+            rsp: f.rsp,
+            ss: f.ss,
+            general: [
+                f.rax, f.rbx, f.rcx, f.rdx, f.rsi, f.rdi, f.rbp, f.r8, f.r9, f.r10, f.r11, f.r12, f.r13,
+                f.r14, f.r15,
+            ],
+        }
+    }
+}
+
+/// Which kernel code each processor's present interrupt came upon.
+mod interrupted {
+    use super::{super::percpu, Frame};
+    use crate::{
+        atomic::{AtomicUsize, Ordering},
+        cpu::MAX_CPUS,
+    };
+
+    /// Address of the `Frame`; 0 outside of interrupts, and in one that came upon user code.
+    static FRAMES: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+    pub(super) fn enter(f: &Frame) -> usize {
+        FRAMES[percpu::cpu_id() as usize].swap(core::ptr::from_ref(f).expose_provenance(), Ordering::Relaxed)
+    }
+    pub(super) fn leave(outer: usize) {
+        FRAMES[percpu::cpu_id() as usize].store(outer, Ordering::Relaxed);
+    }
+    /// A copy of it. The caller cannot leave this processor, or is in no interrupt.
+    pub(super) fn frame() -> Option<Frame> {
+        let at = FRAMES[percpu::cpu_id() as usize].load(Ordering::Relaxed);
+        // SAFETY: set by `trap_kernel` of this processor for as long as its interrupt is served. Whoever runs here now runs on top
+        // of that (nothing is switched to before `leave`), so the frame is still on the stack, and nobody writes it.
+        (at != 0).then(|| unsafe { *core::ptr::with_exposed_provenance::<Frame>(at) })
+    }
+}
+
+/// The registers of the kernel code that this processor's present interrupt came upon.
+pub(super) fn interrupted_frame() -> Option<Frame> {
+    context::in_interrupt().then(interrupted::frame).flatten()
 }
 
 const NMI: u64 = 2;
@@ -116,7 +165,9 @@ extern "C" fn trap_kernel(f: &mut Frame) {
     match f.vector {
         PAGE_FAULT => page_fault(f),
         v if v >= 32 => {
+            let outer = interrupted::enter(f);
             interrupt(v as u8);
+            interrupted::leave(outer);
             if f.rflags & RFLAGS_IF != 0 {
                 task::preempt_from_irq();
             }
