@@ -190,6 +190,8 @@ pub fn start() -> Result<()> {
         let path = alloc::format!("kernel/nightshift/daemons/khungtaskd/{name}");
         base::tree::sys().file(&path, 0o444, move |o| Ok(writeln!(o, "{}", cell.load(Relaxed))?))?;
     }
+    daemon::register(&CARD)?;
+    daemon::count_work(&CARD, "scans", || SCANS.load(Relaxed))?;
     kthread::spawn("khungtaskd", main)?;
-    daemon::register(&CARD)
+    Ok(())
 }
