@@ -12,8 +12,9 @@ done
 [ "$(wc -l </tmp/n)" -ge $(($(nproc) * 2)) ] || { echo "too few"; exit 1; }
 echo "Lines through a pseudo-terminal, item by item:"
 echo workqueue:workqueue_queue_work workqueue:workqueue_execute_start workqueue:workqueue_execute_end >$T/set_event; echo >$T/trace
-for i in 1 2 3; do echo "line $i"; sleep 0.1; done | script -q -c 'head -n 3' /dev/null
-sleep 0.2; echo >$T/set_event
+exec 3<>/dev/ptmx
+for i in 1 2 3; do echo "line $i" >&3; head -n 1 <&3 || exit 1; sleep 0.1; done # the echo comes back
+sleep 0.2; exec 3>&-; echo >$T/set_event
 grep flush_to_ldisc $T/trace | head -n 12
 for e in workqueue_queue_work workqueue_execute_start workqueue_execute_end; do grep -q "$e: .*flush_to_ldisc" $T/trace || { echo "no $e"; exit 1; }; done
 [ "$(grep 'execute_start' $T/trace | grep -vc ' kworker/')" = 0 ] || { echo "executed by others"; exit 1; }
