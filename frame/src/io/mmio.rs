@@ -33,7 +33,7 @@ pub struct Mmio {
 }
 
 impl Mmio {
-    /// Claims device memory. `None` if part of it is RAM or claimed, the range wraps or is empty, or the window for mappings or
+    /// Claims device memory. `None` if part of it is RAM, frame's own (interrupt controllers) or claimed, the range wraps or is empty, or the window for mappings or
     /// memory for tables is used up. Hosted: `None` unless a simulated device has the range.
     pub fn claim(pa: u64, len: usize) -> Option<Mmio> {
         let end = pa.checked_add(len as u64)?;

@@ -37,6 +37,9 @@ const TIMER_DIVIDE: u32 = 0x3e0;
 const MASKED: u32 = 1 << 16;
 const ICR_PENDING: u32 = 1 << 12;
 
+/// The local APICs' registers, and the addresses to which devices write their messages.
+pub(super) const REGISTERS: core::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;
+
 static X2APIC: AtomicBool = AtomicBool::new(false);
 static BASE: AtomicU64 = AtomicU64::new(0xfee0_0000);
 /// APIC id of each processor.

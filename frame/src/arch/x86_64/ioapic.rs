@@ -42,6 +42,11 @@ fn chips() -> impl Iterator<Item = (u64, u32)> {
     platform().ioapics.iter().flatten().copied().filter(|&(a, _)| a + 0x20 <= phys_limit())
 }
 
+/// Where the registers of all of them are.
+pub(super) fn registers() -> impl Iterator<Item = core::ops::Range<u64>> {
+    platform().ioapics.iter().flatten().map(|&(a, _)| a..a + 0x1000)
+}
+
 /// Masks everything.
 pub(super) fn init() {
     // Initialise both 8259s (vectors 0x20 and 0x28, in case a spurious one comes), then mask all of their lines.

@@ -333,8 +333,13 @@ pub(super) fn is_mapped(va: usize) -> bool {
     true
 }
 
-/// Maps device registers, uncached, for good; says where.
+/// Maps device registers, uncached, for good; says where. Not those of the interrupt controllers, which are this back end's own.
 pub fn map_device(pa: u64, len: usize) -> Option<usize> {
+    let end = pa.checked_add(len as u64)?;
+    let own = super::ioapic::registers().chain([super::apic::REGISTERS]);
+    if own.into_iter().any(|r| pa < r.end && r.start < end) {
+        return None;
+    }
     crate::paging::kernel::map_device(pa, len)
 }
 
