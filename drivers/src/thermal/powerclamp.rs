@@ -10,9 +10,10 @@
 //!
 //! The last two can be changed only while it is off (EAGAIN). All processors may not be made to idle for more than half of the time (EINVAL).
 //! Documented: Linux `Documentation/admin-guide/thermal/intel_powerclamp.rst`. Linux's driver wants an Intel processor with MWAIT; this one
-//! idles as the idle task does, and is always there. It does not steer against what it measures.
+//! idles as the idle task does, and is always there. What one rest takes too long, the next ones are shorter
+//! (`sched::idle_inject`); Linux's steers by a table that it learns.
 
-use base::{Errno, Result, tree};
+use base::{Errno, Result, cpumask, tree};
 use frame::{
     cpu::CpuMask,
     sync::{LockClass, Mutex},
@@ -104,13 +105,9 @@ impl Clamp {
         if self.on.is_some() {
             return Err(Errno::EAGAIN);
         }
-        let possible = sched::stat::possible_cpus().fold(0, |m, c| m | CpuMask::one(c).0);
-        let all = cpus.0 & possible == possible;
-        if !(1..=100).contains(&max_idle)
-            || cpus.0 & possible == 0
-            || cpus.0 & !possible != 0 && cpus != CpuMask::ALL
-            || (all && max_idle > MAX_ALL_CPU_IDLE)
-        {
+        let all = cpumask::all();
+        let cpus = cpus.and(all);
+        if !(1..=100).contains(&max_idle) || cpus.is_empty() || cpus == all && max_idle > MAX_ALL_CPU_IDLE {
             return Err(Errno::EINVAL);
         }
         (self.max_idle, self.cpus) = (max_idle, cpus);
@@ -146,15 +143,10 @@ fn set_duration(b: &[u8]) -> Result<()> {
 }
 
 fn set_cpus(b: &[u8]) -> Result<()> {
-    let s = core::str::from_utf8(b).map_err(|_| Errno::EINVAL)?;
-    let mut mask = 0u64;
-    for word in s.trim().split(',') {
-        let w = u32::from_str_radix(word, 16).map_err(|_| Errno::EINVAL)?;
-        mask = if mask >> 32 == 0 { mask << 32 | u64::from(w) } else { return Err(Errno::EINVAL) };
-    }
+    let cpus = cpumask::parse(b)?;
     let mut c = CLAMP.lock();
     let max_idle = c.max_idle;
-    c.set_limits(max_idle, CpuMask(mask))
+    c.set_limits(max_idle, cpus)
 }
 
 /// Registers the device and its parameters.
@@ -176,11 +168,7 @@ pub fn init() -> Result<()> {
     t.knob(
         &path("cpumask"),
         0o644,
-        |o| {
-            let n = frame::cpu::possible();
-            let all = if n >= 64 { !0 } else { (1u64 << n) - 1 };
-            Ok(writeln!(o, "{:0w$x}", CLAMP.lock().cpus.0 & all, w = n.div_ceil(4))?)
-        },
+        |o| Ok(writeln!(o, "{}", cpumask::text(CLAMP.lock().cpus.and(cpumask::all())))?),
         set_cpus,
     )?;
     super::register("intel_powerclamp", Device)
