@@ -92,20 +92,20 @@ impl DelayedWork {
         self.timer().cancel();
         self.then.lock().take()
     }
-    /// The timer. In softirq context.
+    /// The timer. In softirq context. Looked at and claimed under one lock: between the two the delay could be cut and another be
+    /// begun, which would then be claimed before its time.
     fn fired(&self) {
         let g = IrqGuard::new();
-        let due = {
-            let t = self.then.lock();
-            t.as_ref().is_some_and(|t| time::now_ns() >= t.at_ns)
-        };
+        let mut then = self.then.lock();
+        let due = then.as_ref().is_some_and(|t| time::now_ns() >= t.at_ns);
         if due && self.work.claim_timer(&g) {
-            self.go();
+            let t = then.take();
+            drop(then);
+            self.go(t);
         }
     }
     /// Queues it now. The caller owns it.
-    fn go(&self) {
-        let then = self.then.lock().take();
+    fn go(&self, then: Option<Then>) {
         match then {
             Some(t) => {
                 t.queue.insert(t.cpu, &self.work);
@@ -149,8 +149,7 @@ impl DelayedWork {
         {
             let g = IrqGuard::new();
             if self.work.claim_timer(&g) {
-                self.timer().cancel();
-                self.go();
+                self.go(self.end_delay());
             }
         }
         self.work.flush()
