@@ -8,7 +8,8 @@
  * A record is torn if its line is not what the format says: task, number, processor, flags, time, a known event, a text; if time
  * goes back on a processor; if a mark's checksum is wrong. A record is lost if a mark's number is missing, or if a processor's
  * sched_switch (always on) does not begin with the task that the one before ended with, and no "[LOST n EVENTS]" accounts for it.
- * Whatever tracing_on shuts out is not counted: the write of such a mark fails.
+ * Whatever tracing_on shuts out is not counted: the write of such a mark fails. Writers wait for the reader, so that the rings do
+ * not overflow as a rule; where one does, switches are not compared until tracing is next put on.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,6 +32,7 @@
 #define TRACING "/sys/kernel/tracing/"
 #define MAX_CPUS 64
 #define MAX_EVENTS 2048
+#define AHEAD 200	/* a writer waits for the reader when so many of its marks are not read */
 
 static uint64_t state;
 static uint64_t rnd(uint64_t n)
@@ -48,6 +50,7 @@ static void seed(uint64_t s)
 static struct shared {
 	volatile int stop;			/* no more work */
 	volatile uint64_t written[MAX_CPUS];	/* marks by each writer */
+	volatile uint64_t read[MAX_CPUS];	/* marks of each that the reader has seen */
 	volatile uint64_t switches;
 } *sh;
 
@@ -139,6 +142,8 @@ static void writer(int me, uint64_t s)
 			sh->written[me] = ++n;
 		for (int i = rnd(4); i > 0; i--)
 			work(pair[0], pair[1]);
+		while (n - sh->read[me] > AHEAD && !sh->stop)
+			usleep(5000);
 	}
 	_exit(0);
 }
@@ -229,6 +234,7 @@ static void mark_line(const char *body, int cpu, const char *line)
 		return bad(&torn, "mark seen twice", line);
 	uint64_t gap = n - next_mark[w];
 	next_mark[w] = n + 1;
+	sh->read[w] = n + 1;
 	if (gap > allowed[w]) {
 		missing += gap - allowed[w] - 1;
 		bad(&missing, "marks missing before", line);
@@ -257,7 +263,9 @@ static void check(char *line)
 	if (sscanf(line, "CPU:%d [LOST %llu EVENTS]%n", &cpu, &n, &used) == 2 && used && cpu < cpus) {
 		lost += n;
 		allowed[cpu] += n;
-		chain[cpu] = 0;
+		/* A mark that said "off" may be among them. */
+		off = 1;
+		memset(chain, 0, sizeof chain);
 		return;
 	}
 	lines++;
@@ -338,7 +346,7 @@ int main(int argc, char **argv)
 	sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	read_events();
 	put("events/enable", "0");
-	put("buffer_size_kb", "4096");
+	put("buffer_size_kb", "16384");
 	put("trace", "");
 	int pipe = open(TRACING "trace_pipe", O_RDONLY | O_NONBLOCK);
 	if (pipe < 0 || put("events/sched/sched_switch/enable", "1"))
