@@ -124,6 +124,22 @@ fn files() {
     g.echo("0", "/t/tracing_on").unwrap();
     assert_eq!(g.echo("x", "/t/trace_marker"), Err(Errno::EBADF));
     g.echo("1", "/t/tracing_on").unwrap();
+    // Tasks: those that are wanted, and those that are not.
+    let recorded = || {
+        base::trace!(files_beta { number: 3 });
+        g.read("/t/trace_pipe").is_ok()
+    };
+    assert!(recorded());
+    g.echo("7 0", "/t/set_event_notrace_pid").unwrap();
+    assert_eq!(g.read("/t/set_event_notrace_pid").unwrap(), "0\n7\n");
+    assert!(!recorded());
+    g.write_with("/t/set_event_notrace_pid", "", OpenFlags::TRUNC).unwrap();
+    assert!(recorded());
+    g.echo("7", "/t/set_event_pid").unwrap();
+    assert!(!recorded());
+    g.write_with("/t/set_event_pid", "0", OpenFlags::APPEND).unwrap();
+    assert!(recorded());
+    g.write_with("/t/set_event_pid", "", OpenFlags::TRUNC).unwrap();
     // Filters.
     const F: &str = "/t/events/files/files_beta/filter";
     assert_eq!(g.echo("nuber == 1\n", F), Err(Errno::EINVAL));

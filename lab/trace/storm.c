@@ -9,7 +9,7 @@
  * goes back on a processor; if a mark's checksum is wrong. A record is lost if a mark's number is missing, or if a processor's
  * sched_switch (always on) does not begin with the task that the one before ended with, and no "[LOST n EVENTS]" accounts for it.
  * Whatever tracing_on shuts out is not counted: the write of such a mark fails. Writers wait for the reader, so that the rings do
- * not overflow as a rule; where one does, switches are not compared until tracing is next put on.
+ * not overflow as a rule.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,6 +32,7 @@
 #define TRACING "/sys/kernel/tracing/"
 #define MAX_CPUS 64
 #define MAX_EVENTS 2048
+#define MAX_OFFS 65536
 #define AHEAD 200	/* a writer waits for the reader when so many of its marks are not read */
 
 static uint64_t state;
@@ -52,6 +53,8 @@ static struct shared {
 	volatile uint64_t written[MAX_CPUS];	/* marks by each writer */
 	volatile uint64_t read[MAX_CPUS];	/* marks of each that the reader has seen */
 	volatile uint64_t switches;
+	volatile int noffs;
+	struct { double from, to; } offs[MAX_OFFS];	/* when tracing was off */
 } *sh;
 
 static int cpus;
@@ -78,6 +81,14 @@ static int put(const char *file, const char *text)
 	ssize_t n = write(fd, text, strlen(text));
 	close(fd);
 	return n < 0 ? -1 : 0;
+}
+
+/* The clock of the records. */
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 static uint32_t checksum(uint32_t writer, uint64_t n)
@@ -180,11 +191,16 @@ static void switcher(uint64_t s)
 			snprintf(t, sizeof t, is(e, "sched_switch") ? "%s" : "!%s", e);
 			put("set_event", t);
 		} else if (rnd(10) == 0) {
-			put("trace_marker", "storm-off");
+			int n = sh->noffs;
+			if (n == MAX_OFFS)
+				continue;
+			sh->offs[n].from = now(), sh->offs[n].to = 1e18;
+			__sync_synchronize();
+			sh->noffs = n + 1;
 			put("tracing_on", "0");
 			usleep(rnd(3000));
 			put("tracing_on", "1");
-			put("trace_marker", "storm-on");
+			sh->offs[n].to = now();
 		}
 		sh->switches++;
 		usleep(rnd(2000));
@@ -195,9 +211,8 @@ static void switcher(uint64_t s)
 /* The reader. */
 static uint64_t lines, marks, lost, torn, missing, chained;
 static uint64_t next_mark[MAX_CPUS], allowed[MAX_CPUS];
-static double last_time[MAX_CPUS];
+static double last_time[MAX_CPUS], last_switch[MAX_CPUS];
 static int last_pid[MAX_CPUS], chain[MAX_CPUS];	/* chain: the next sched_switch must fit */
-static int off;	/* the switches of this time are not there */
 
 static void bad(uint64_t *count, const char *why, const char *line)
 {
@@ -220,11 +235,6 @@ static void mark_line(const char *body, int cpu, const char *line)
 	int w, used = 0;
 	unsigned long long n;
 	unsigned sum;
-	if (!strcmp(body, "storm-off") || !strcmp(body, "storm-on")) {
-		off = !strcmp(body, "storm-off");
-		memset(chain, 0, sizeof chain);
-		return;
-	}
 	if (sscanf(body, "storm %d %llu %8x%n", &w, &n, &sum, &used) != 3 || body[used])
 		return bad(&torn, "torn mark", line);
 	if (w != cpu || sum != checksum(w, n))
@@ -243,16 +253,25 @@ static void mark_line(const char *body, int cpu, const char *line)
 	allowed[w] -= gap;
 }
 
-static void switch_line(const char *body, int cpu, const char *line)
+/* Whether tracing was off at some time between two: they are printed in microseconds. */
+static int was_off(double from, double to)
+{
+	for (int i = sh->noffs - 1; i >= 0; i--)
+		if (sh->offs[i].from < to + 1e-5 && sh->offs[i].to > from - 1e-5)
+			return 1;
+	return 0;
+}
+
+static void switch_line(const char *body, int cpu, double t, const char *line)
 {
 	const char *p = strstr(body, " prev_pid="), *q = strstr(body, " next_pid=");
 	if (strncmp(body, "prev_comm=", 10) || !p || !q || !strstr(body, " ==> next_comm=") || !strstr(q, " next_prio="))
 		return bad(&torn, "torn sched_switch", line);
 	int prev = atoi(p + 10), next = atoi(q + 10);
-	if (chain[cpu] && last_pid[cpu] != prev)
+	if (chain[cpu] && last_pid[cpu] != prev && !was_off(last_switch[cpu], t))
 		bad(&missing, "a switch is missing before", line);
 	chained += chain[cpu];
-	chain[cpu] = !off, last_pid[cpu] = next;
+	chain[cpu] = 1, last_pid[cpu] = next, last_switch[cpu] = t;
 }
 
 static void check(char *line)
@@ -263,9 +282,7 @@ static void check(char *line)
 	if (sscanf(line, "CPU:%d [LOST %llu EVENTS]%n", &cpu, &n, &used) == 2 && used && cpu < cpus) {
 		lost += n;
 		allowed[cpu] += n;
-		/* A mark that said "off" may be among them. */
-		off = 1;
-		memset(chain, 0, sizeof chain);
+		chain[cpu] = 0;
 		return;
 	}
 	lines++;
@@ -288,7 +305,7 @@ static void check(char *line)
 	if (!strncmp(name, "tracing_mark_write", 18))
 		return mark_line(body, cpu, line);
 	if (!strncmp(name, "sched_switch:", 13))
-		return switch_line(body, cpu, line);
+		return switch_line(body, cpu, t, line);
 	for (char *p = body; *p; p++)
 		if ((unsigned char)*p < ' ' && *p != '\t')
 			return bad(&torn, "a byte that is no text", line);
@@ -347,6 +364,11 @@ int main(int argc, char **argv)
 	read_events();
 	put("events/enable", "0");
 	put("buffer_size_kb", "16384");
+	/* What the reader does would be read again, and so on. */
+	char self[16];
+	snprintf(self, sizeof self, "%d", getpid());
+	put("set_event_notrace_pid", self);
+	put("trace_clock", "mono");
 	put("trace", "");
 	int pipe = open(TRACING "trace_pipe", O_RDONLY | O_NONBLOCK);
 	if (pipe < 0 || put("events/sched/sched_switch/enable", "1"))

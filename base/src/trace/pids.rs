@@ -1,6 +1,6 @@
-//! `set_event_pid`: only the events of these tasks are recorded.
+//! `set_event_pid` and `set_event_notrace_pid`: only the events of these tasks are recorded, or none of them.
 //!
-//! As on Linux a switch is recorded if either side is in the set, and a wake-up if either the waker or the one woken is.
+//! As on Linux a switch is recorded if either side is, and a wake-up if either the waker or the one woken is.
 
 use alloc::{sync::Arc, vec::Vec};
 
@@ -15,15 +15,24 @@ use frame::{
 use super::{Event, Field, field};
 use crate::{Errno, Result};
 
-static ON: AtomicBool = AtomicBool::new(false);
 static CLASS: LockClass = LockClass::new("trace_pids");
-/// Held while the set is changed.
+/// Held while a set is changed.
 static CHANGE: Mutex<()> = Mutex::new(&CLASS, ());
-static PIDS: Rcu<Option<Arc<Vec<u32>>>> = Rcu::none();
+
+/// A set of tasks, by number.
+pub struct PidSet {
+    on: AtomicBool,
+    pids: Rcu<Option<Arc<Vec<u32>>>>,
+}
+
+/// Nothing is recorded but of these.
+pub static ONLY: PidSet = PidSet::new();
+/// Nothing is recorded of these.
+pub static NOT: PidSet = PidSet::new();
 
 #[inline]
 pub(super) fn is_filtering() -> bool {
-    ON.load(Ordering::Relaxed)
+    ONLY.on.load(Ordering::Relaxed) || NOT.on.load(Ordering::Relaxed)
 }
 
 /// The other task that a scheduler event is about.
@@ -39,33 +48,39 @@ fn other(event: &Event, record: &[u8]) -> Option<u32> {
 
 pub(super) fn accepts(event: &Event, record: &[u8], pid: u32) -> bool {
     let section = rcu::read();
-    let Some(set) = PIDS.load(&section) else { return true };
-    let has = |p| set.binary_search(&p).is_ok();
-    has(pid) || other(event, record).is_some_and(has)
+    let (only, not) = (ONLY.pids.load(&section), NOT.pids.load(&section));
+    let is_in = |set: &[u32], p| set.binary_search(&p).is_ok();
+    let wanted = |p| only.is_none_or(|s| is_in(s, p)) && !not.is_some_and(|s| is_in(s, p));
+    wanted(pid) || other(event, record).is_some_and(wanted)
 }
 
-/// The set, sorted; `None` where all tasks are recorded.
-pub fn get() -> Option<Arc<Vec<u32>>> {
-    PIDS.get()
-}
-/// Adds to the set. ENOMEM.
-pub fn add(more: &[u32]) -> Result<()> {
-    let _one = CHANGE.lock();
-    let mut v = Vec::new();
-    let old = PIDS.get();
-    let old = old.as_deref().map_or(&[][..], |p| &p[..]);
-    v.try_reserve(old.len() + more.len())?;
-    v.extend(old);
-    v.extend(more);
-    v.sort_unstable();
-    v.dedup();
-    PIDS.replace(Some(frame::heap::try_arc(v).ok_or(Errno::ENOMEM)?));
-    ON.store(true, Ordering::Relaxed);
-    Ok(())
-}
-/// Records all tasks again.
-pub fn clear() {
-    let _one = CHANGE.lock();
-    ON.store(false, Ordering::Relaxed);
-    PIDS.replace(None);
+impl PidSet {
+    const fn new() -> PidSet {
+        PidSet { on: AtomicBool::new(false), pids: Rcu::none() }
+    }
+    /// The set, sorted; `None` where it says nothing.
+    pub fn get(&self) -> Option<Arc<Vec<u32>>> {
+        self.pids.get()
+    }
+    /// Adds to the set. ENOMEM.
+    pub fn add(&self, more: &[u32]) -> Result<()> {
+        let _one = CHANGE.lock();
+        let mut v = Vec::new();
+        let old = self.pids.get();
+        let old = old.as_deref().map_or(&[][..], |p| &p[..]);
+        v.try_reserve(old.len() + more.len())?;
+        v.extend(old);
+        v.extend(more);
+        v.sort_unstable();
+        v.dedup();
+        self.pids.replace(Some(frame::heap::try_arc(v).ok_or(Errno::ENOMEM)?));
+        self.on.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+    /// Records as if there were no set.
+    pub fn clear(&self) {
+        let _one = CHANGE.lock();
+        self.on.store(false, Ordering::Relaxed);
+        self.pids.replace(None);
+    }
 }

@@ -64,7 +64,12 @@ fn show(what: What, out: &mut Out) -> Result<()> {
         What::Id(e) => writeln!(out, "{}", e.id())?,
         What::PrintFormat => text::mark_format(out)?,
         What::PrintId => writeln!(out, "{}", base::trace::MARK_ID)?,
-        What::Trace(_) | What::Pipe(_) | What::SetEvent | What::SetEventPid | What::Marker => {
+        What::Trace(_)
+        | What::Pipe(_)
+        | What::SetEvent
+        | What::SetEventPid
+        | What::SetEventNotracePid
+        | What::Marker => {
             return Err(Errno::EINVAL);
         }
     }

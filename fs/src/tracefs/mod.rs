@@ -12,7 +12,7 @@
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
-use base::{Errno, Result, cred::Cred};
+use base::{Errno, Result, cred::Cred, trace::pids};
 use frame::sync::{LockClass, Mutex};
 use linux_raw_sys::general::TRACEFS_MAGIC;
 use vfs::{
@@ -82,7 +82,8 @@ impl InodeOps for TraceInode {
             Node::File(node::What::Trace(cpu)) => look::open(cpu, truncate),
             Node::File(node::What::Pipe(cpu)) => pipe::open(cpu)?,
             Node::File(node::What::SetEvent) => set_event::open(truncate),
-            Node::File(node::What::SetEventPid) => set_event::open_pids(truncate),
+            Node::File(node::What::SetEventPid) => set_event::open_pids(&pids::ONLY, truncate),
+            Node::File(node::What::SetEventNotracePid) => set_event::open_pids(&pids::NOT, truncate),
             Node::File(what) => {
                 if truncate && matches!(what, node::What::ErrorLog) {
                     base::trace::errors::clear();

@@ -34,6 +34,7 @@ pub(super) enum What {
     TotalSizeKb,
     SetEvent,
     SetEventPid,
+    SetEventNotracePid,
     AvailableEvents,
     SavedCmdlines,
     ErrorLog,
@@ -55,7 +56,7 @@ pub(super) enum What {
     PrintId,
 }
 
-const TOP: [(&str, What); 15] = [
+const TOP: [(&str, What); 16] = [
     ("available_events", What::AvailableEvents),
     ("available_tracers", What::AvailableTracers),
     ("buffer_size_kb", What::SizeKb(None)),
@@ -64,6 +65,7 @@ const TOP: [(&str, What); 15] = [
     ("error_log", What::ErrorLog),
     ("saved_cmdlines", What::SavedCmdlines),
     ("set_event", What::SetEvent),
+    ("set_event_notrace_pid", What::SetEventNotracePid),
     ("set_event_pid", What::SetEventPid),
     ("trace", What::Trace(None)),
     ("trace_clock", What::Clock),
@@ -198,6 +200,7 @@ impl Node {
                 What::PrintId => 28,
                 What::SavedCmdlines => 29,
                 What::ErrorLog => 30,
+                What::SetEventNotracePid => 31,
                 What::Option(n) => 64 + n as u64,
                 What::Enable(e) => event(e, 1),
                 What::Filter(e) => event(e, 2),

@@ -7,7 +7,7 @@ use alloc::{sync::Arc, vec::Vec};
 
 use base::{
     Errno, Result,
-    trace::{Event, events, pids},
+    trace::{Event, events, pids::PidSet},
     tree::Out,
 };
 use vfs::{File, FileOps, IoDst, IoSrc};
@@ -94,22 +94,20 @@ fn matches(e: &Event, name: &str) -> bool {
     }
 }
 
-struct SetPids(TextFile);
+struct SetPids(TextFile, &'static PidSet);
 
-pub(super) fn open_pids(truncate: bool) -> Arc<dyn FileOps> {
+pub(super) fn open_pids(set: &'static PidSet, truncate: bool) -> Arc<dyn FileOps> {
     if truncate {
-        pids::clear();
+        set.clear();
     }
-    Arc::new(SetPids(TextFile::new(
-        || {
-            let mut out = Out::new();
-            for p in pids::get().iter().flat_map(|v| v.iter()) {
-                writeln!(out, "{p}")?;
-            }
-            Ok(out.into_vec())
-        },
-        |_| Err(Errno::EINVAL),
-    )))
+    let show = move || {
+        let mut out = Out::new();
+        for p in set.get().iter().flat_map(|v| v.iter()) {
+            writeln!(out, "{p}")?;
+        }
+        Ok(out.into_vec())
+    };
+    Arc::new(SetPids(TextFile::new(show, |_| Err(Errno::EINVAL)), set))
 }
 
 impl FileOps for SetPids {
@@ -131,7 +129,7 @@ impl FileOps for SetPids {
             rest = &rest[used..];
         }
         if !list.is_empty() {
-            pids::add(&list)?;
+            self.1.add(&list)?;
         }
         Ok(bytes.len())
     }
