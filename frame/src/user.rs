@@ -295,9 +295,6 @@ pub fn time_ns(cpu: CpuId) -> u64 {
 #[inline]
 pub fn run(regs: &mut Regs) -> Trap {
     loop {
-        if (regs.rip | regs.fs_base | regs.gs_base) >> 47 != 0 {
-            return Trap::Exception { vector: GP, error: 0 };
-        }
         regs.rflags = regs.rflags & RFLAGS_USER | RFLAGS_FIXED;
         arch::irq_disable();
         if arch::need_resched() && task::scheduling() {
@@ -308,6 +305,11 @@ pub fn run(regs: &mut Regs) -> Trap {
         if !task::current().work().is_empty() {
             arch::irq_enable();
             return Trap::Interrupt;
+        }
+        // After the work: the signal that the last such exception made must get its turn.
+        if (regs.rip | regs.fs_base | regs.gs_base) >> 47 != 0 {
+            arch::irq_enable();
+            return Trap::Exception { vector: GP, error: 0 };
         }
         if context::word() != 0 {
             panic!("BUG: entering user mode in atomic context {:#x}", context::word());

@@ -392,16 +392,20 @@ fn check_info(pid: u32, info: &SigInfo) -> Result<()> {
 pub fn sigqueue(pid: u32, info: SigInfo) -> Result<()> {
     check_info(pid, &info)?;
     let t = sched::pid::find(pid).ok_or(Errno::ESRCH)?;
+    if info.signo > set::NSIG {
+        return Err(Errno::EINVAL);
+    }
     let Some(d) = data(&t) else { return Ok(()) };
     may_kill(d, info.signo)?;
-    send_process(&d.process, info, Force::No)
+    // Number 0 only asks.
+    if info.signo != 0 { send_process(&d.process, info, Force::No) } else { Ok(()) }
 }
 
 /// `rt_tgsigqueueinfo(2)`.
 pub fn tgsigqueue(tgid: u32, tid: u32, info: SigInfo) -> Result<()> {
     check_info(tgid, &info)?;
     match thread_target(tgid, tid, info.signo)? {
-        Some(t) => send_thread(&t, info, Force::No),
-        None => Ok(()),
+        Some(t) if info.signo != 0 => send_thread(&t, info, Force::No),
+        _ => Ok(()),
     }
 }
