@@ -81,17 +81,39 @@ impl CpuMask {
 }
 
 static POSSIBLE: AtomicU32 = AtomicU32::new(1);
+static PRESENT: AtomicU64 = AtomicU64::new(1);
 static ONLINE: AtomicU64 = AtomicU64::new(1);
 /// Processors that execute: those on line, and those on their way off until they halt for good.
 static ALIVE: AtomicU64 = AtomicU64::new(1);
 
-/// How many processors there can be: those that the firmware lists. Numbers are `0..count`.
+/// How many processors there can be: those that the firmware lists, plugged in or not. Numbers are `0..count`.
 pub fn possible() -> usize {
     POSSIBLE.load(Ordering::Relaxed) as usize
 }
-/// For back ends, before the second processor starts.
-pub(crate) fn set_possible(n: usize) {
-    POSSIBLE.store(n.clamp(1, MAX_CPUS) as u32, Ordering::Relaxed);
+/// Processors that are plugged in. The others of those that are possible can come later.
+pub fn present() -> CpuMask {
+    CpuMask(PRESENT.load(Ordering::Acquire))
+}
+/// For back ends, before the second processor starts: the first `present` of the `possible` processors are there.
+pub(crate) fn set_possible(possible: usize, present: usize) {
+    let possible = possible.clamp(1, MAX_CPUS);
+    POSSIBLE.store(possible as u32, Ordering::Relaxed);
+    PRESENT.store(u64::MAX >> (MAX_CPUS - present.clamp(1, possible)), Ordering::Release);
+}
+/// A processor has been plugged in, or is to be pulled out: what whoever watches the hardware's slots calls. False, and without
+/// effect, for one that is not possible, or runs.
+#[must_use]
+pub fn set_present(cpu: CpuId, on: bool) -> bool {
+    let may = cpu.index() < possible() && (on || !alive().contains(cpu));
+    if may {
+        let bit = CpuMask::one(cpu).0;
+        if on {
+            PRESENT.fetch_or(bit, Ordering::AcqRel)
+        } else {
+            PRESENT.fetch_and(!bit, Ordering::AcqRel)
+        };
+    }
+    may
 }
 /// Processors that run.
 #[inline]

@@ -3,7 +3,7 @@
 use frame::{
     arch, context,
     context::{IrqGuard, PreemptGuard},
-    sync::{LockClass, SpinLock, SpinLockIrq},
+    sync::{LockClass, Mutex, RwSemaphore, SpinLock, SpinLockIrq},
 };
 
 static CLASS: LockClass = LockClass::new("lone");
@@ -23,6 +23,30 @@ fn locks_work_between_threads() {
         }
     });
     assert_eq!((*PLAIN.lock(), *IRQ.lock()), (4000, 4000));
+}
+
+#[test]
+fn sleeping_locks_wait_between_threads() {
+    static SLEEPS: LockClass = LockClass::new("lone_sleeping");
+    static MUTEX: Mutex<u64> = Mutex::new(&SLEEPS, 0);
+    static SEM: RwSemaphore<u64> = RwSemaphore::new(&SLEEPS, 0);
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                for _ in 0..1000 {
+                    let mut g = MUTEX.lock();
+                    *g += 1;
+                    if *g % 100 == 0 {
+                        std::thread::yield_now();
+                    }
+                    drop(g);
+                    *SEM.write() += 1;
+                    assert!(*SEM.read() > 0);
+                }
+            });
+        }
+    });
+    assert_eq!((*MUTEX.lock(), *SEM.read()), (4000, 4000));
 }
 
 #[test]

@@ -475,3 +475,56 @@ fn a_running_task_is_moved() {
         })
     });
 }
+
+/// Processors are pulled out and plugged in while others bring them up and down, and their tasks go on.
+fn plugged_and_pulled() {
+    let cpus = possible();
+    if cpus.len() < 2 {
+        return;
+    }
+    let c = cpus[1 + random(cpus.len() as u64 - 1) as usize];
+    let stop = Arc::new(AtomicBool::new(false));
+    let (s, runs) = (stop.clone(), Arc::new(AtomicU64::new(0)));
+    let r = runs.clone();
+    let worker = spawn("worker", move || {
+        let me = sched::current().arc();
+        while !s.load(Ordering::Relaxed) {
+            let _ = sched::set_affinity(&me, random_mask());
+            r.fetch_add(1, Ordering::Relaxed);
+            sleep_precisely();
+        }
+    });
+    let s = stop.clone();
+    let switcher = spawn("switcher", move || {
+        while !s.load(Ordering::Relaxed) {
+            let r = if random(2) == 0 { cpuhp::cpu_up(c) } else { cpuhp::cpu_down(c) };
+            // One that is pulled out cannot be brought up.
+            assert!(matches!(r, Ok(()) | Err(base::Errno::EINVAL)), "{r:?}");
+            time::sleep_ns(random(300) * US);
+        }
+    });
+    let folder = format!("devices/system/cpu/cpu{c}");
+    for _ in 0..3 {
+        cpuhp::unplug(c).unwrap();
+        let gone = frame::cpu::present().or(frame::cpu::online());
+        assert!(!gone.contains(c) && base::tree::sys().find(&folder).is_err());
+        assert_eq!(cpuhp::unplug(c), Err(base::Errno::ENODEV));
+        assert_eq!(cpuhp::cpu_up(c), Err(base::Errno::EINVAL));
+        time::sleep_ns(random(500) * US);
+        cpuhp::plug(c).unwrap();
+        assert_eq!(cpuhp::plug(c), Err(base::Errno::EEXIST));
+        assert!(base::tree::sys().find(&folder).is_ok());
+        time::sleep_ns(random(500) * US);
+    }
+    assert_eq!(cpuhp::unplug(CpuId::BOOT), Err(base::Errno::EBUSY));
+    stop.store(true, Ordering::Relaxed);
+    worker.wait();
+    switcher.wait();
+    cpuhp::cpu_up(c).unwrap();
+    assert!(runs.load(Ordering::Relaxed) > 0 && frame::cpu::online().contains(c));
+}
+
+#[test]
+fn processors_are_plugged_and_pulled() {
+    sim::campaign("plugged_and_pulled", SEEDS, |_| boot(plugged_and_pulled));
+}

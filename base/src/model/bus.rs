@@ -36,6 +36,7 @@ pub(super) struct Bound {
 /// made by drivers of another bus has a class of its own, so that the order between them is checked.
 pub struct Bus {
     name: &'static str,
+    system: bool,
     bind_class: &'static LockClass,
     lists: Mutex<Lists>,
     entries: Once<()>,
@@ -51,8 +52,16 @@ static LISTS: LockClass = LockClass::new("bus_lists");
 
 impl Bus {
     pub const fn new(name: &'static str, bind_class: &'static LockClass) -> Bus {
+        Bus::with_home(name, bind_class, false)
+    }
+    /// A bus of the machine's own parts: its devices stand in `devices/system/NAME`.
+    pub const fn system(name: &'static str, bind_class: &'static LockClass) -> Bus {
+        Bus::with_home(name, bind_class, true)
+    }
+    const fn with_home(name: &'static str, bind_class: &'static LockClass, system: bool) -> Bus {
         Bus {
             name,
+            system,
             bind_class,
             lists: Mutex::new(&LISTS, Lists { devices: Vec::new(), drivers: Vec::new() }),
             entries: Once::new(),
@@ -61,6 +70,10 @@ impl Bus {
     }
     pub fn name(&self) -> &'static str {
         self.name
+    }
+    /// Its devices stand in `devices/system`.
+    pub(super) fn is_system(&self) -> bool {
+        self.system
     }
     /// Makes the bus's folder. Before its first device or driver.
     pub fn register(&'static self) -> Result<()> {

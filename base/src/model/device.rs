@@ -88,6 +88,7 @@ fn folder_of(spec: &Spec) -> String {
     let name = spec.name.replace('/', "!");
     match (&spec.parent, spec.subsystem) {
         (None, Subsystem::Class(c)) => format!("devices/virtual/{c}/{name}"),
+        (None, Subsystem::Bus(b)) if b.is_system() => format!("devices/system/{}/{name}", b.name()),
         (None, _) => format!("devices/{name}"),
         (Some(p), Subsystem::Class(c)) if !matches!(p.subsystem, Subsystem::Class(_)) => {
             format!("{}/{c}/{name}", p.path)

@@ -11,6 +11,9 @@ pub(super) struct Fadt {
     pub(super) pm1_events: u16,
     pub(super) pm1_len: u16,
     pub(super) pm1_control: u16,
+    /// The block of general-purpose events: first port and length, half of it status, half enable. Length 0: there is none.
+    pub(super) gpe0: u16,
+    pub(super) gpe0_len: u16,
     /// The power button is an event of PM1, not a device of its own.
     pub(super) fixed_power_button: bool,
     pub(super) hardware_reduced: bool,
@@ -31,6 +34,7 @@ impl Fadt {
         if !hardware_reduced && (pm1_events == 0 || pm1_len < 4 || pm1_len % 4 != 0) {
             return None;
         }
+        let (gpe0, gpe0_len) = (port(80)?, u16::from(*t.get(92)?) & !1);
         Some(Fadt {
             sci: u16_at(46)?.into(),
             smi_command: port(48)?,
@@ -38,6 +42,8 @@ impl Fadt {
             pm1_events,
             pm1_len,
             pm1_control: port(64)?,
+            gpe0,
+            gpe0_len: if gpe0 == 0 { 0 } else { gpe0_len },
             fixed_power_button: flags & POWER_BUTTON_IS_A_DEVICE == 0,
             hardware_reduced,
         })
@@ -55,7 +61,9 @@ mod tests {
         t[52] = 2;
         t[56..58].copy_from_slice(&0x600u16.to_le_bytes());
         t[64..66].copy_from_slice(&0x604u16.to_le_bytes());
+        t[80..82].copy_from_slice(&0x620u16.to_le_bytes());
         t[88] = 4;
+        t[92] = 16;
         t
     }
 
@@ -64,6 +72,7 @@ mod tests {
         let f = Fadt::parse(&table()).unwrap();
         assert_eq!((f.sci, f.smi_command, f.acpi_enable), (9, 0xb2, 2));
         assert_eq!((f.pm1_events, f.pm1_len, f.pm1_control), (0x600, 4, 0x604));
+        assert_eq!((f.gpe0, f.gpe0_len), (0x620, 16));
         assert!(f.fixed_power_button && !f.hardware_reduced);
     }
 

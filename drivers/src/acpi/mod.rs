@@ -1,22 +1,29 @@
-//! ACPI: power buttons and the event interrupt, without an interpreter for the firmware's code.
+//! ACPI: power buttons, processors that are plugged in, and the event interrupt, without an interpreter for the firmware's code.
 //!
 //! # Theory
-//! The table FADT names the *fixed* hardware: a status and an enable register for events (PM1), a control register, and the
-//! interrupt that says that an enabled event has come (SCI). The power button is one of those events. The interrupt's handler
-//! takes note and quiets the register; the thread [`kapmd`] does the rest.
+//! The table FADT names the *fixed* hardware: a status and an enable register for events (PM1), a control register, another pair for
+//! general-purpose events (GPE0), and the interrupt that says that an enabled event has come (SCI). The power button is an event of
+//! PM1, news of a processor slot one of GPE0. The interrupt's handler takes note and quiets the register; the thread [`kapmd`] and a
+//! work item do the rest.
 //!
 //! | file | what |
 //! |---|---|
 //! | `fadt` | what the table says |
+//! | `events` | the event registers |
 //! | `button` | the power button as an input device, `/sys/bus/acpi` |
 //! | `kapmd` | the thread |
+//! | `slots` | the registers of the processor slots |
+//! | `processors` | what comes and goes there |
 //!
-//! Not here: AML, so no general-purpose events, batteries or thermal zones; machines with reduced hardware (microvm), which have no
-//! PM1 registers. Reference: ACPI Specification 6.5, chapter 4.8.
+//! Not here: AML, so of the general-purpose events only that of the processor slots, and no batteries or thermal zones; machines with
+//! reduced hardware (microvm), which have none of these registers. Reference: ACPI Specification 6.5, chapter 4.8.
 
 mod button;
+mod events;
 mod fadt;
 mod kapmd;
+mod processors;
+mod slots;
 
 use alloc::sync::Arc;
 
@@ -28,33 +35,13 @@ use frame::{
     irq::{self, Handled, Share},
 };
 
+use events::{Gpe0, Pm1};
 use fadt::Fadt;
 
-/// Bits of PM1 status and enable.
+/// In PM1 status and enable.
 const POWER_BUTTON: u16 = 1 << 8;
 /// In PM1 control: events come as SCI, not to the firmware.
 const SCI_ENABLE: u16 = 1;
-
-/// The PM1 registers. 16 bits wide: QEMU ignores narrower accesses.
-struct Pm1 {
-    events: Ports,
-    /// Offset of the enable register: half of the block.
-    enable_at: u16,
-}
-
-impl Pm1 {
-    /// Events that have come and are enabled.
-    fn pending(&self) -> u16 {
-        self.events.read16(0) & self.events.read16(self.enable_at)
-    }
-    /// Writing ones clears them.
-    fn clear(&self, events: u16) {
-        self.events.write16(0, events);
-    }
-    fn enable(&self, events: u16) {
-        self.events.write16(self.enable_at, self.events.read16(self.enable_at) | events);
-    }
-}
 
 /// Interrupts, and presses of the button.
 static SCI_COUNT: AtomicU64 = AtomicU64::new(0);
@@ -67,22 +54,25 @@ pub fn init() -> Result<()> {
     if fadt.hardware_reduced {
         return Ok(());
     }
-    let Some(pm1) = claim(&fadt) else {
+    let Some(pm1) = Pm1::claim(&fadt) else {
         pr_warn!("ACPI: the event registers cannot be used");
         return Ok(());
     };
-    let pm1 = Arc::new(pm1);
-    let asked = pm1.clone();
+    let (pm1, gpe) = (Arc::new(pm1), Gpe0::claim(&fadt).map(Arc::new));
+    let (asked, asked_too) = (pm1.clone(), gpe.clone());
     let sci = irq::request_line(irq::isa_line(fadt.sci), "acpi", Share::Shared, move || {
-        let pending = asked.pending();
-        if pending == 0 {
+        let pressed = asked.take() & POWER_BUTTON != 0;
+        let slots = asked_too.as_ref().is_some_and(|g| g.take(processors::EVENT));
+        if !pressed && !slots {
             return Handled::No;
         }
-        asked.clear(pending);
         SCI_COUNT.fetch_add(1, Ordering::Relaxed);
-        if pending & POWER_BUTTON != 0 {
+        if pressed {
             PRESSES.fetch_add(1, Ordering::Release);
             kapmd::wake();
+        }
+        if slots {
+            processors::notice();
         }
         Handled::Yes
     });
@@ -97,14 +87,16 @@ pub fn init() -> Result<()> {
     switch_to_acpi(&fadt);
     let button = fadt.fixed_power_button.then(button::register).transpose()?;
     kapmd::start(button)?;
-    pm1.clear(POWER_BUTTON);
     pm1.enable(POWER_BUTTON);
+    if let Some(gpe) = gpe
+        && let Some(dsdt) = boot::acpi_table(b"DSDT", 0)
+        && processors::start(&dsdt)?
+    {
+        gpe.enable(processors::EVENT);
+        // What came before.
+        processors::notice();
+    }
     Ok(())
-}
-
-fn claim(fadt: &Fadt) -> Option<Pm1> {
-    let enable_at = fadt.pm1_len / 2;
-    Some(Pm1 { events: Ports::claim(fadt.pm1_events, fadt.pm1_len)?, enable_at })
 }
 
 /// Asks the firmware to hand the events over. It answers by setting a bit of the control register.

@@ -20,7 +20,7 @@ use super::{
     lockdep::{self, How, Kind, LockClass},
     queue::{NoUnwind, Node, Queue},
     spin::SpinLock,
-    wait::{interrupted, must_be_able_to_sleep},
+    wait::{interrupted, wait_without_tasks, without_tasks},
 };
 use crate::{
     atomic::{AtomicU32, Ordering},
@@ -143,7 +143,13 @@ impl<T: ?Sized> Mutex<T> {
             self.word.store(if q.is_empty() { LOCKED } else { LOCKED | WAITERS }, Ordering::Relaxed);
             return Ok(());
         }
-        must_be_able_to_sleep();
+        if without_tasks() {
+            drop(q);
+            wait_without_tasks(|| {
+                self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            });
+            return Ok(());
+        }
         let me = task::current();
         let node = Node::new(Waiter {
             task: me.arc(),

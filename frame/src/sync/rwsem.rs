@@ -17,7 +17,7 @@ use super::{
     lockdep::{self, How, Kind, LockClass},
     queue::{NoUnwind, Node, Queue},
     spin::SpinLock,
-    wait::{interrupted, must_be_able_to_sleep},
+    wait::{interrupted, wait_without_tasks, without_tasks},
 };
 use crate::{
     atomic::{AtomicU32, Ordering},
@@ -192,13 +192,17 @@ impl<T: ?Sized> RwSemaphore<T> {
                 Err(now) => w = now,
             }
         }
-        if !task::scheduling() || !task::has_current() {
+        if without_tasks() {
             if q.is_empty() {
                 self.word.fetch_and(!WAITERS, Ordering::Relaxed);
             }
             drop(q);
-            must_be_able_to_sleep();
-            unreachable!();
+            wait_without_tasks(|| {
+                let w = self.word.load(Ordering::Relaxed);
+                let (free, new) = if write { (w == 0, WRITER) } else { (w & (WRITER | WAITERS) == 0, w + 1) };
+                free && self.word.compare_exchange(w, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            });
+            return Ok(());
         }
         let me = task::current();
         let node = Node::new(Waiter { task: me.arc(), write, granted: Cell::new(false) });

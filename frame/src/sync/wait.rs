@@ -57,6 +57,25 @@ pub(super) fn must_be_able_to_sleep() {
     );
 }
 
+/// True where the caller cannot sleep since there is no scheduler yet.
+pub(super) fn without_tasks() -> bool {
+    !task::scheduling() || !task::has_current()
+}
+
+/// Waits there. On a machine there is one flow of control then, so what it waits for never happens. In a program for the host there may
+/// be other threads: tests that run side by side.
+#[track_caller]
+pub(super) fn wait_without_tasks(mut done: impl FnMut() -> bool) {
+    const TURNS: u32 = if cfg!(target_os = "none") { 0 } else { 1 << 20 };
+    for _ in 0..TURNS {
+        if done() {
+            return;
+        }
+        crate::arch::relax();
+    }
+    must_be_able_to_sleep();
+}
+
 /// The wait loop without a queue: for a caller that has enrolled by other means (several [`WaitEntry`]s, a timer).
 #[track_caller]
 pub fn sleep_until<R>(state: State, mut cond: impl FnMut() -> Option<R>) -> Result<R, Interrupted> {

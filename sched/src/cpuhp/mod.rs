@@ -30,7 +30,7 @@ use base::{Errno, Result, daemon::Card};
 use frame::{
     atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering},
     cpu::{CpuId, MAX_CPUS},
-    sync::{LockClass, RwSemReadGuard, RwSemaphore, WaitQueue, once::Once},
+    sync::{LockClass, Mutex, RwSemReadGuard, RwSemaphore, WaitQueue, once::Once},
 };
 
 use self::state::{BRINGUP_CPU, OFFLINE, ONLINE, TEARDOWN_CPU};
@@ -234,6 +234,11 @@ fn tear_down(c: CpuId) -> Result<()> {
 /// Takes a processor down. In a task. Does nothing if it is down. EBUSY for the boot processor; the error of the step that failed.
 pub fn cpu_down(c: CpuId) -> Result<()> {
     let _alone = LOCK.write();
+    take_down(c)
+}
+
+/// With the lock held.
+fn take_down(c: CpuId) -> Result<()> {
     let s = cpu(c);
     if c == CpuId::BOOT {
         return Err(Errno::EBUSY);
@@ -259,7 +264,7 @@ pub fn cpu_down(c: CpuId) -> Result<()> {
 /// the step that failed.
 pub fn cpu_up(c: CpuId) -> Result<()> {
     let _alone = LOCK.write();
-    if c.index() >= frame::cpu::possible() {
+    if !frame::cpu::present().contains(c) {
         return Err(Errno::EINVAL);
     }
     let s = cpu(c);
@@ -277,6 +282,44 @@ pub fn cpu_up(c: CpuId) -> Result<()> {
         s.target.store(s.state.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     r
+}
+
+static PLUG_CLASS: LockClass = LockClass::new("cpu_add_remove_lock");
+/// Processors are plugged in and pulled out one after the other.
+static PLUG: Mutex<()> = Mutex::new(&PLUG_CLASS, ());
+
+/// A processor has been plugged in: it is present, has a folder, and stays down until somebody writes to `online`. In a task.
+/// EEXIST if it is there already, EINVAL for one that there cannot be.
+pub fn plug(c: CpuId) -> Result<()> {
+    let _one = PLUG.lock();
+    if frame::cpu::present().contains(c) {
+        return Err(Errno::EEXIST);
+    }
+    if !frame::cpu::set_present(c, true) {
+        return Err(Errno::EINVAL);
+    }
+    sysfs::add(c).inspect_err(|_| {
+        let _ = frame::cpu::set_present(c, false);
+    })
+}
+
+/// A processor is about to be pulled out: takes it down, and away. In a task. ENODEV if it is not there; as [`cpu_down`] where it
+/// cannot be spared.
+pub fn unplug(c: CpuId) -> Result<()> {
+    let _one = PLUG.lock();
+    {
+        let _alone = LOCK.write();
+        if !frame::cpu::present().contains(c) {
+            return Err(Errno::ENODEV);
+        }
+        take_down(c)?;
+        // Before the lock is given up: nobody brings it up again.
+        if !frame::cpu::set_present(c, false) {
+            return Err(Errno::EBUSY);
+        }
+    }
+    sysfs::remove(c);
+    Ok(())
 }
 
 /// The two threads that the table does not drive.

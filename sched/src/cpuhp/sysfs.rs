@@ -1,14 +1,18 @@
 //! `/sys/devices/system/cpu`: which processors there are, and the switches. Formats: `Documentation/ABI/testing/sysfs-devices-system-cpu`.
+//! A processor that is plugged in is a device of the bus `cpu`; `online` and `offline` are told as uevents when its file `online` is written.
 
-use alloc::format;
+use alloc::{format, sync::Arc};
 
 use base::{
     Errno, Result, cpulist, cpumask,
+    model::{Bus, Device, Spec, Subsystem},
     tree::{self, Out},
+    uevent::Action,
 };
 use frame::{
     atomic::Ordering,
     cpu::{CpuId, CpuMask, MAX_CPUS},
+    sync::LockClass,
 };
 
 use super::{cpu, cpu_down, cpu_up, state};
@@ -20,8 +24,26 @@ fn possible() -> CpuMask {
     possible_cpus().fold(CpuMask::NONE, |m, c| m.or(CpuMask::one(c)))
 }
 
+static BIND: LockClass = LockClass::new("cpu_bind");
+static BUS: Bus = Bus::system("cpu", &BIND);
+
+/// The processor's device, while it is plugged in.
+fn device(c: CpuId) -> Option<Arc<Device>> {
+    let name = format!("cpu{c}");
+    BUS.devices().into_iter().find(|d| d.name() == name)
+}
+
 fn set_online(c: CpuId, on: bool) -> Result<()> {
-    if on { cpu_up(c) } else { cpu_down(c) }
+    let changes = frame::cpu::online().contains(c) != on;
+    if on {
+        cpu_up(c)?
+    } else {
+        cpu_down(c)?
+    }
+    if changes && let Some(d) = device(c) {
+        d.tell(if on { Action::Online } else { Action::Offline });
+    }
+    Ok(())
 }
 
 /// Only the two ends can be asked for: Linux's choice without `CONFIG_CPU_HOTPLUG_STATE_CONTROL`.
@@ -59,7 +81,7 @@ fn set_files() -> Result<()> {
         t.file(&format!("{DIR}/{name}"), 0o444, move |o: &mut Out| Ok(writeln!(o, "{}", cpulist::text(f()))?))
     };
     file("possible", possible)?;
-    file("present", possible)?;
+    file("present", frame::cpu::present)?;
     file("online", frame::cpu::online)?;
     file("offline", || CpuMask(possible().0 & !frame::cpu::online().0))?;
     // No processor is kept out of balancing: there is no parameter for it.
@@ -75,28 +97,26 @@ fn set_files() -> Result<()> {
     })
 }
 
-fn hotplug_files(c: CpuId) -> Result<()> {
-    let t = tree::sys();
-    let path = |name: &str| format!("{DIR}/cpu{c}/{name}");
+fn hotplug_files(d: &Device, c: CpuId) -> Result<()> {
     if c != CpuId::BOOT {
-        t.knob(
-            &path("online"),
+        d.knob(
+            "online",
             0o644,
             move |o| Ok(writeln!(o, "{}", u32::from(frame::cpu::online().contains(c)))?),
             move |b| set_online(c, tree::parse_bool(b)?),
         )?;
     }
-    t.file(&path("hotplug/state"), 0o444, move |o| {
+    d.attribute("hotplug/state", 0o444, move |o| {
         Ok(writeln!(o, "{}", cpu(c).state.load(Ordering::Relaxed))?)
     })?;
-    t.knob(
-        &path("hotplug/target"),
+    d.knob(
+        "hotplug/target",
         0o644,
         move |o| Ok(writeln!(o, "{}", cpu(c).target.load(Ordering::Relaxed))?),
         move |b| set_target(c, b),
     )?;
-    t.knob(
-        &path("hotplug/fail"),
+    d.knob(
+        "hotplug/fail",
         0o644,
         move |o| Ok(writeln!(o, "{}", cpu(c).fail.load(Ordering::Relaxed))?),
         move |b| set_fail(c, b),
@@ -121,20 +141,21 @@ fn siblings(c: CpuId, by: u32) -> CpuMask {
     CpuMask(frame::cpu::online().iter().filter(|&x| key(x) == key(c)).fold(0, |m, x| m | CpuMask::one(x).0))
 }
 
-fn topology_files(c: CpuId) -> Result<()> {
-    let t = tree::sys();
-    let path = |name: &str| format!("{DIR}/cpu{c}/topology/{name}");
+fn topology_files(d: &Device, c: CpuId) -> Result<()> {
     let (smt, package) = shifts();
     let id = frame::cpu::hardware_id(c);
-    let number = |name: &str, n: u32| t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{n}")?));
+    let number = |name: &str, n: u32| {
+        d.attribute(&format!("topology/{name}"), 0o444, move |o| Ok(writeln!(o, "{n}")?))
+    };
     number("physical_package_id", shift(id, package))?;
     number("die_id", 0)?;
     number("core_id", shift(id & 1u32.checked_shl(package).map_or(!0, |b| b - 1), smt))?;
     let sets = [("core_cpus", "thread_siblings", smt), ("package_cpus", "core_siblings", package)];
     for (new, old, by) in sets {
         for name in [new, old] {
-            t.file(&path(name), 0o444, move |o| Ok(writeln!(o, "{}", cpumask::text(siblings(c, by)))?))?;
-            t.file(&path(&format!("{name}_list")), 0o444, move |o| {
+            let path = format!("topology/{name}");
+            d.attribute(&path, 0o444, move |o| Ok(writeln!(o, "{}", cpumask::text(siblings(c, by)))?))?;
+            d.attribute(&format!("{path}_list"), 0o444, move |o| {
                 Ok(writeln!(o, "{}", cpulist::text(siblings(c, by)))?)
             })?;
         }
@@ -142,11 +163,32 @@ fn topology_files(c: CpuId) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn init() -> Result<()> {
-    set_files()?;
-    for c in possible_cpus() {
-        hotplug_files(c)?;
-        topology_files(c)?;
+/// Makes the folder of a processor that is plugged in, and tells user space.
+pub(super) fn add(c: CpuId) -> Result<()> {
+    let d = Device::new(Spec {
+        name: format!("cpu{c}"),
+        parent: None,
+        subsystem: Subsystem::Bus(&BUS),
+        variables: None,
+        data: None,
+    })?;
+    if let Err(e) = hotplug_files(&d, c).and_then(|()| topology_files(&d, c)) {
+        d.discard();
+        return Err(e);
     }
+    d.announce();
     Ok(())
+}
+
+/// The folder goes with the processor.
+pub(super) fn remove(c: CpuId) {
+    if let Some(d) = device(c) {
+        d.remove();
+    }
+}
+
+pub(super) fn init() -> Result<()> {
+    BUS.register()?;
+    set_files()?;
+    frame::cpu::present().iter().try_for_each(add)
 }

@@ -129,7 +129,7 @@ pub(crate) fn activate(cpus: u32) {
     CPUS.count.set(cpus);
     CPUS.cpu[0].power.set(Power::Running);
     ACTIVE.store(true, Ordering::Relaxed);
-    crate::cpu::set_possible(cpus as usize);
+    crate::cpu::set_possible(cpus as usize, cpus as usize);
 }
 
 /// The processors. Only in a simulation.

@@ -34,8 +34,11 @@ pub(super) enum Register {
 /// What the tables say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Platform {
+    /// Of the processors that can be used, those first that can be used now.
     pub(super) apic_ids: [u32; MAX_CPUS],
     pub(super) cpus: usize,
+    /// How many can be used now; the others may be plugged in.
+    pub(super) enabled: usize,
     pub(super) lapic: u64,
     /// Address and first line of each I/O APIC.
     pub(super) ioapics: [Option<(u64, u32)>; MAX_IOAPICS],
@@ -151,6 +154,7 @@ fn read_platform() -> Platform {
     let mut p = Platform {
         apic_ids: [0; MAX_CPUS],
         cpus: 0,
+        enabled: 0,
         lapic: 0xfee0_0000,
         ioapics: [None; MAX_IOAPICS],
         overrides: [Override::default(); 16],
@@ -182,17 +186,13 @@ fn madt(t: &[u8], p: &mut Platform) {
         let Some(e) = rest.get(..len as usize).filter(|e| e.len() >= 2) else { return };
         rest = &rest[e.len()..];
         let cpu = match kind {
-            0 => e.get(3).map(|&id| u32::from(id)).zip(u32_at(e, 4)),
-            9 => u32_at(e, 4).zip(u32_at(e, 8)),
+            // The last number of each kind means all processors.
+            0 => e.get(3).filter(|&&id| id != u8::MAX).map(|&id| u32::from(id)).zip(u32_at(e, 4)),
+            9 => u32_at(e, 4).filter(|&id| id != u32::MAX).zip(u32_at(e, 8)),
             _ => None,
         };
-        if let Some((id, flags)) = cpu
-            && flags & 1 != 0
-            && p.cpus < MAX_CPUS
-            && !p.apic_ids[..p.cpus].contains(&id)
-        {
-            p.apic_ids[p.cpus] = id;
-            p.cpus += 1;
+        if let Some((id, flags)) = cpu {
+            processor(p, id, flags, t[8]);
         }
         match kind {
             1 => {
@@ -218,6 +218,23 @@ fn madt(t: &[u8], p: &mut Platform) {
             _ => {}
         }
     }
+}
+
+/// A processor of the MADT, of this revision. One that is not enabled can be plugged in; since revision 5 a flag says if that is so.
+fn processor(p: &mut Platform, id: u32, flags: u32, revision: u8) {
+    const ENABLED: u32 = 1;
+    const ONLINE_CAPABLE: u32 = 2;
+    let enabled = flags & ENABLED != 0;
+    let known = p.cpus == MAX_CPUS || p.apic_ids[..p.cpus].contains(&id);
+    if known || !(enabled || revision < 5 || flags & ONLINE_CAPABLE != 0) {
+        return;
+    }
+    p.apic_ids[p.cpus] = id;
+    if enabled {
+        p.apic_ids[p.enabled..=p.cpus].rotate_right(1);
+        p.enabled += 1;
+    }
+    p.cpus += 1;
 }
 
 /// A generic address structure that is 8 bits wide.

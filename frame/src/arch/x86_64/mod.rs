@@ -113,7 +113,8 @@ unsafe extern "C" fn rust_start(start_info: u64) -> ! {
     unsafe { memory::init(start_info) };
     apic::init();
     ioapic::init();
-    crate::cpu::set_possible(smp::number_processors());
+    let (possible, present) = smp::number_processors();
+    crate::cpu::set_possible(possible, present);
     clock::calibrate();
     clock::read_wall_clock();
     crate::page::init(early_memory());

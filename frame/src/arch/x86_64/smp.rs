@@ -34,18 +34,20 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 /// What they all run (a `fn(CpuId) -> !`).
 static ENTRY: AtomicUsize = AtomicUsize::new(0);
 
-/// Assigns numbers: the boot processor is 0, the others follow in the firmware's order. How many there are.
-pub(super) fn number_processors() -> usize {
+/// Assigns numbers: the boot processor is 0, the others follow in the firmware's order, those that are not plugged in last. How
+/// many there can be, and how many there are.
+pub(super) fn number_processors() -> (usize, usize) {
     let p = acpi::platform();
     let boot = apic::id();
-    let mut n = 1;
-    for &id in p.apic_ids[..p.cpus].iter().filter(|&&id| id != boot) {
+    let (mut n, mut present) = (1, 1);
+    for (at, &id) in p.apic_ids[..p.cpus].iter().enumerate().filter(|(_, id)| **id != boot) {
         if n < MAX_CPUS {
             apic::set_id_of(n as u32, id);
             n += 1;
+            present += usize::from(at < p.enabled);
         }
     }
-    n
+    (n, present)
 }
 
 /// Gives a processor block its emergency stacks. The word above the frame tells `entry.s` which processor it is on.
@@ -158,7 +160,7 @@ fn start_up(cpu: u32, slots: u64) -> bool {
 
 /// Brings up the other processors; each runs `entry` on its own boot stack with interrupts off. How many answered.
 pub fn start_others(entry: fn(CpuId) -> !) -> usize {
-    let n = crate::cpu::possible().min(allowed()) as u32;
+    let n = (crate::cpu::present().count() as usize).min(allowed()) as u32;
     if n < 2 {
         return 0;
     }
