@@ -93,6 +93,10 @@ struct MachineArgs {
     /// Processors
     #[arg(long, global = true, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: u32,
+    /// Processors that there can be: those beyond --smp can be plugged in, in QEMU's monitor (Ctrl-A C) with
+    /// `device_add max-x86_64-cpu,id=c2,socket-id=0,core-id=2,thread-id=0`
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    max_cpus: u32,
     /// Memory, as QEMU writes it (512M, 2G)
     #[arg(long, global = true, default_value = "256M")]
     mem: String,
@@ -149,6 +153,7 @@ impl MachineArgs {
             machine: self.machine.clone(),
             cpu: self.cpu.clone(),
             smp: self.smp,
+            max_cpus: self.max_cpus,
             mem: self.mem.clone(),
             disks: self.disk.clone(),
             second: if self.monitor { Second::Socket(crate::top::socket()) } else { Second::None },

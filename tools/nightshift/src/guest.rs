@@ -15,6 +15,8 @@ pub struct Machine {
     pub machine: String,
     pub cpu: String,
     pub smp: u32,
+    /// Processors that there can be; those beyond `smp` may be plugged in. At least `smp`.
+    pub max_cpus: u32,
     pub mem: String,
     pub disks: Vec<PathBuf>,
     pub second: Second,
@@ -40,6 +42,7 @@ impl Default for Machine {
             machine: "q35".into(),
             cpu: "max".into(),
             smp: 2,
+            max_cpus: 0,
             mem: "256M".into(),
             disks: Vec::new(),
             second: Second::None,
@@ -65,7 +68,7 @@ impl Machine {
             .arg("-cpu")
             .arg(&self.cpu)
             .arg("-smp")
-            .arg(self.smp.to_string())
+            .arg(format!("{},maxcpus={}", self.smp, self.smp.max(self.max_cpus)))
             .arg("-m")
             .arg(&self.mem);
         c.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);

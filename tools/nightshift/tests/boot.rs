@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::OnceLock};
 use nightshift::{
     guest::{self, Machine},
     image::{self, Profile},
-    lab, setup,
+    initramfs, lab, setup,
 };
 
 /// The checked image, built once.
@@ -71,7 +71,7 @@ fn limits_end_in_errors_not_in_a_hang() {
 
 #[test]
 fn top_asks_a_running_guest() {
-    use nightshift::{guest::Second, initramfs, top};
+    use nightshift::{guest::Second, top};
     let folder = tempfile::tempdir().expect("temporary folder");
     let socket = folder.path().join("s");
     let m = Machine { second: Second::Socket(socket.clone()), ..Machine::default() };
@@ -118,4 +118,86 @@ fn a_trace_becomes_a_picture() {
     assert!(count("i", 5, "sched_process_exit") > 0, "it ended");
     let ended = all.iter().filter(|e| e["ph"] == "X").map(|e| e["dur"].as_u64().expect("a duration"));
     assert!(ended.max() < Some(60_000_000));
+}
+
+/// QEMU's control socket: commands in, answers and events out, a line each.
+struct Control(std::io::BufReader<std::os::unix::net::UnixStream>);
+
+impl Control {
+    fn connect(socket: &std::path::Path) -> Control {
+        let wait = std::time::Duration::from_millis(50);
+        let stream = (0..200).find_map(|_| {
+            std::thread::sleep(wait);
+            std::os::unix::net::UnixStream::connect(socket).ok()
+        });
+        let stream = stream.expect("QEMU listens");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(SECONDS))).expect("a socket");
+        let mut c = Control(std::io::BufReader::new(stream));
+        c.tell(serde_json::json!({"execute": "qmp_capabilities"}));
+        c
+    }
+    fn tell(&mut self, command: serde_json::Value) {
+        use std::io::Write;
+        writeln!(self.0.get_mut(), "{command}").expect("QEMU reads");
+    }
+    /// Waits for an event.
+    fn event(&mut self, name: &str) -> serde_json::Value {
+        use std::io::BufRead;
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).expect("QEMU answers") > 0, "QEMU ended before {name}");
+            let v: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert!(v.get("error").is_none(), "{v}");
+            if v["event"] == name {
+                return v;
+            }
+        }
+    }
+}
+
+/// A machine that does not outlive its test.
+struct Qemu(std::process::Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_processor_is_plugged_in_and_pulled_out() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (socket, log) = (folder.path().join("s"), folder.path().join("log"));
+    let m = Machine { max_cpus: 3, ..Machine::default() };
+    let script = "cd /sys/devices/system/cpu; cat possible present; until [ -d cpu2 ]; do sleep 0.1; done; cat present; nproc
+        echo 1 >cpu2/online; nproc; taskset 4 true && echo ran there; while [ -d cpu2 ]; do sleep 0.1; done; cat present; nproc";
+    let argv = ["sh", "-c", script].map(String::from);
+    let rd = initramfs::pack(initramfs::Contents::Program { argv: &argv, token: "-" }).expect("initramfs");
+    let mut c = m.command(kernel(), rd.path(), "quiet");
+    c.arg("-serial").arg(format!("file:{}", log.display()));
+    c.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
+    let mut qemu = Qemu(c.spawn().expect("QEMU starts"));
+    let shown = |text: &str| {
+        (0..10 * SECONDS).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::fs::read_to_string(&log).is_ok_and(|l| l.contains(text))
+        })
+    };
+    let mut control = Control::connect(&socket);
+    assert!(shown("0-2"), "it boots");
+    let cpu = serde_json::json!({"driver": "max-x86_64-cpu", "id": "c2", "socket-id": 0, "core-id": 2, "thread-id": 0});
+    control.tell(serde_json::json!({"execute": "device_add", "arguments": cpu}));
+    let told =
+        |e: serde_json::Value| (e["data"]["info"]["source"].as_u64(), e["data"]["info"]["status"].as_u64());
+    assert_eq!(told(control.event("ACPI_DEVICE_OST")), (Some(1), Some(0)));
+    assert!(shown("ran there"), "{:?}", std::fs::read_to_string(&log));
+    control.tell(serde_json::json!({"execute": "device_del", "arguments": {"id": "c2"}}));
+    assert_eq!(told(control.event("ACPI_DEVICE_OST")), (Some(3), Some(0)));
+    control.event("DEVICE_DELETED");
+    assert!(qemu.0.wait().expect("QEMU ends").success());
+    let log = std::fs::read_to_string(&log).expect("the log");
+    let lines: Vec<&str> =
+        log.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_digit() || c == 'r')).collect();
+    assert_eq!(lines, ["0-2", "0-1", "0-2", "2", "3", "ran there", "0-1", "2"], "{log}");
 }
