@@ -16,6 +16,7 @@ pub mod kmod;
 pub mod lockup;
 pub mod log;
 pub mod model;
+pub mod number;
 pub mod params;
 pub mod reboot;
 pub mod resource;

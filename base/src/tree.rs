@@ -25,6 +25,7 @@ use frame::{
 };
 
 use crate::errno::{Errno, Result};
+pub use crate::number::{kstrto, parse_bool, parse_int};
 
 /// Where a show function prints to. Growing is fallible: a full memory makes the read fail with ENOMEM.
 #[derive(Default)]
@@ -315,39 +316,6 @@ pub fn debug() -> &'static Root {
     ROOT.call_once(|| Root::with_folders(0o755))
 }
 
-/// Parses what is written to an integer knob: one number, white space around it allowed, as `kstrtol` and the sysctl
-/// handlers take it. EINVAL for anything else.
-pub fn parse_int(bytes: &[u8]) -> Result<i64> {
-    let s = core::str::from_utf8(bytes)
-        .map_err(|_| Errno::EINVAL)?
-        .trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0');
-    let (neg, digits) = match s.strip_prefix('-') {
-        Some(d) => (true, d),
-        None => (false, s.strip_prefix('+').unwrap_or(s)),
-    };
-    let v = if let Some(h) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        i64::from_str_radix(h, 16)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        i64::from_str_radix(&digits[1..], 8)
-    } else if digits.starts_with(['-', '+']) {
-        return Err(Errno::EINVAL);
-    } else {
-        digits.parse()
-    };
-    v.map(|v| if neg { -v } else { v }).map_err(|_| Errno::EINVAL)
-}
-
-/// Parses what is written to a switch, as `kstrtobool` takes it: the first letter decides, the first two of `on` and `off`. EINVAL.
-pub fn parse_bool(bytes: &[u8]) -> Result<bool> {
-    match bytes {
-        [b'1' | b'y' | b'Y' | b't' | b'T', ..] => Ok(true),
-        [b'0' | b'n' | b'N' | b'f' | b'F', ..] => Ok(false),
-        [b'o' | b'O', b'n' | b'N', ..] => Ok(true),
-        [b'o' | b'O', b'f' | b'F', ..] => Ok(false),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,28 +368,5 @@ mod tests {
         n.write(b" 77\n").unwrap();
         assert_eq!(n.read().unwrap(), b"77\n");
         assert_eq!(n.write(b"x"), Err(Errno::EINVAL));
-    }
-
-    #[test]
-    fn switches_as_kstrtobool_takes_them() {
-        for s in ["1\n", "y", "Yes", "on", "ON", "t"] {
-            assert_eq!(parse_bool(s.as_bytes()), Ok(true), "{s}");
-        }
-        for s in ["0", "n\n", "off", "oFf", "false"] {
-            assert_eq!(parse_bool(s.as_bytes()), Ok(false), "{s}");
-        }
-        for s in ["", "o", "maybe", " 1", "2", "\n"] {
-            assert_eq!(parse_bool(s.as_bytes()), Err(Errno::EINVAL), "{s}");
-        }
-    }
-
-    #[test]
-    fn integers_as_kstrtol_takes_them() {
-        for (s, v) in [("0", 0), ("12\n", 12), (" -3 ", -3), ("0x10", 16), ("010", 8), ("+7", 7)] {
-            assert_eq!(parse_int(s.as_bytes()), Ok(v), "{s}");
-        }
-        for s in ["", "a", "1 2", "--1", "0x", "99999999999999999999"] {
-            assert_eq!(parse_int(s.as_bytes()), Err(Errno::EINVAL), "{s}");
-        }
     }
 }

@@ -36,6 +36,7 @@ pub fn init() -> base::Result<vfs::Path> {
     devpts::init()?;
     pipe::init()?;
     vfs::drop_caches::init()?;
+    vfs::file_limits::init()?;
     tmpfs::mount_rootfs()
 }
 

@@ -2,6 +2,7 @@
 
 use base::{Errno, Result, cred::cap};
 use linux_raw_sys::general as uapi;
+use vfs::file_limits::nr_open;
 
 use crate::process::Process;
 
@@ -20,8 +21,6 @@ pub const SIGPENDING: usize = uapi::RLIMIT_SIGPENDING as usize;
 pub const MSGQUEUE: usize = uapi::RLIMIT_MSGQUEUE as usize;
 pub const NICE: usize = uapi::RLIMIT_NICE as usize;
 pub const RTPRIO: usize = uapi::RLIMIT_RTPRIO as usize;
-/// What no `RLIMIT_NOFILE` may exceed: Linux's `sysctl_nr_open`.
-pub const NR_OPEN: u64 = 1024 * 1024;
 
 /// Names and units as `/proc/PID/limits` prints them, by number.
 pub const NAMES: [(&str, &str); COUNT] = [
@@ -79,7 +78,7 @@ impl Limits {
         if r >= COUNT || new.0 > new.1 {
             return Err(Errno::EINVAL);
         }
-        if r == NOFILE && new.1 > NR_OPEN || new.1 > self.0[r].1 && !may_raise {
+        if r == NOFILE && new.1 > nr_open() || new.1 > self.0[r].1 && !may_raise {
             return Err(Errno::EPERM);
         }
         self.0[r] = new;
@@ -133,7 +132,7 @@ mod tests {
         assert_eq!(l.set(NOFILE, (2048, 4096), false), Ok(()));
         assert_eq!(l.set(NOFILE, (2048, 8192), false), Err(Errno::EPERM));
         assert_eq!(l.set(NOFILE, (2048, 8192), true), Ok(()));
-        assert_eq!(l.set(NOFILE, (2, NR_OPEN + 1), true), Err(Errno::EPERM));
+        assert_eq!(l.set(NOFILE, (2, nr_open() + 1), true), Err(Errno::EPERM));
         assert_eq!(l.set(STACK, (2, 1), true), Err(Errno::EINVAL));
         assert_eq!(l.set(16, (1, 1), true), Err(Errno::EINVAL));
     }

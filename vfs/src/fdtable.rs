@@ -11,16 +11,13 @@ use frame::{
     sync::{LockClass, SpinLock},
 };
 
-use crate::{file::File, locks};
+use crate::{file::File, file_limits::nr_open, locks};
 
 static CLASS: LockClass = LockClass::new("fd_table");
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A file descriptor.
 pub type Fd = i32;
-
-/// Linux's `fs.nr_open`: no descriptor is ever as large.
-pub const NR_OPEN: u64 = 1024 * 1024;
 
 #[derive(Clone)]
 struct Slot {
@@ -98,7 +95,7 @@ impl FdTable {
             start.max(i.slots.len()),
             |n| start + n,
         );
-        if n as u64 >= limit.min(NR_OPEN) {
+        if n as u64 >= limit.min(nr_open()) {
             return Err(Errno::EMFILE);
         }
         i.make_room(n)?;
@@ -113,7 +110,7 @@ impl FdTable {
         let i = self.inner.lock();
         let free =
             i.slots.iter().skip(i.hint).position(Option::is_none).map_or(i.slots.len(), |n| i.hint + n);
-        if (free as u64) < limit.min(NR_OPEN) { Ok(()) } else { Err(Errno::EMFILE) }
+        if (free as u64) < limit.min(nr_open()) { Ok(()) } else { Err(Errno::EMFILE) }
     }
     pub fn install(&self, file: Arc<File>, cloexec: bool, limit: u64) -> Result<Fd> {
         self.install_from(0, file, cloexec, limit)
@@ -136,7 +133,7 @@ impl FdTable {
         if old == new {
             return Err(Errno::EINVAL);
         }
-        if new < 0 || new as u64 >= limit.min(NR_OPEN) {
+        if new < 0 || new as u64 >= limit.min(nr_open()) {
             return Err(Errno::EBADF);
         }
         let file = self.get_any(old)?;

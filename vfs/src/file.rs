@@ -19,6 +19,7 @@ use mm::MapObject;
 
 use crate::{
     epoll,
+    file_limits::Counted,
     inode::Inode,
     io::{IoDst, IoSrc},
     locks,
@@ -130,6 +131,7 @@ pub struct File {
     watchers: SpinLock<Vec<Weak<epoll::Item>>>,
     /// Some lock of `locks` may belong to this file.
     pub(crate) may_hold_locks: AtomicU32,
+    _counted: Counted,
 }
 
 impl File {
@@ -148,6 +150,7 @@ impl File {
                 | OpenFlags::TRUNC
                 | OpenFlags::CLOEXEC);
         let kind = ops.kind();
+        let counted = Counted::new(cred)?;
         frame::heap::try_arc(File {
             path,
             kind,
@@ -159,6 +162,7 @@ impl File {
             counted_writer,
             watchers: SpinLock::new(&WATCHERS_CLASS, Vec::new()),
             may_hold_locks: AtomicU32::new(0),
+            _counted: counted,
         })
         .ok_or(Errno::ENOMEM)
     }

@@ -41,6 +41,7 @@ pub mod eventfd;
 pub mod fdtable;
 pub mod file;
 pub mod file_io;
+pub mod file_limits;
 pub mod inode;
 pub mod io;
 pub mod locks;

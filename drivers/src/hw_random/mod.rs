@@ -138,7 +138,7 @@ fn choose(written: &[u8]) -> Result<()> {
 }
 
 fn set_quality(written: &[u8]) -> Result<()> {
-    let q = u16::try_from(tree::parse_int(written)?).map_err(|_| Errno::EINVAL)?;
+    let q: u16 = tree::kstrto(written)?;
     if q > FULL_QUALITY {
         return Err(Errno::EINVAL);
     }

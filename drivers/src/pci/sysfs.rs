@@ -72,7 +72,7 @@ pub(super) fn attributes(dev: &model::Device, d: &Arc<Device>) -> Result<()> {
         "enable",
         0o644,
         move |o| Ok(writeln!(o, "{}", shown.enable_count())?),
-        move |b| match tree::parse_int(b)? {
+        move |b| match tree::kstrto::<u64>(b)? {
             0 if set.enable_count() == 0 => Err(Errno::EIO),
             0 => {
                 set.disable();

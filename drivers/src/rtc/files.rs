@@ -35,7 +35,7 @@ pub(super) fn declare(r: &Arc<Rtc>, folder: &model::Device) -> Result<()> {
         0o644,
         move |o| Ok(writeln!(o, "{}", a.state.lock().max_user_hz)?),
         move |s| {
-            let hz = u32::try_from(tree::parse_int(s)?).map_err(|_| Errno::EINVAL)?;
+            let hz: u32 = tree::kstrto(s)?;
             if !(1..4096).contains(&hz) {
                 return Err(Errno::EINVAL);
             }
@@ -66,7 +66,7 @@ fn parse_alarm(text: &[u8], now: u64, set: Option<u64>) -> Result<Option<u64>> {
         (None, Some(d)) => (now, d),
         (None, None) => (0, t),
     };
-    let n = u64::try_from(tree::parse_int(digits)?).map_err(|_| Errno::EINVAL)?;
+    let n = u64::try_from(tree::kstrto::<i64>(digits)?).map_err(|_| Errno::EINVAL)?;
     let at = base.checked_add(n).ok_or(Errno::EINVAL)?;
     Ok((at > now).then_some(at))
 }

@@ -129,12 +129,8 @@ impl CoolingDevice for Device {
     }
 }
 
-fn parse(b: &[u8]) -> Result<u64> {
-    u64::try_from(tree::parse_int(b)?).map_err(|_| Errno::EINVAL)
-}
-
 fn set_duration(b: &[u8]) -> Result<()> {
-    let ms = parse(b)?;
+    let ms = tree::kstrto::<u64>(b)?;
     if !(MIN_DURATION_MS..=MAX_DURATION_MS).contains(&ms) {
         return Err(Errno::EINVAL);
     }
@@ -159,7 +155,7 @@ pub fn init() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", CLAMP.lock().max_idle)?),
         |b| {
-            let n = parse(b)?;
+            let n = tree::kstrto::<u64>(b)?;
             let mut c = CLAMP.lock();
             let cpus = c.cpus;
             c.set_limits(n, cpus)

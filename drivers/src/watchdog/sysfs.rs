@@ -48,7 +48,7 @@ pub(super) fn declare(w: &Arc<Watchdog>, folder: &model::Device) -> Result<()> {
         "nowayout",
         0o644,
         move |o| Ok(writeln!(o, "{}", u32::from(a.is_nowayout()))?),
-        move |s| match tree::parse_int(s)? {
+        move |s| match tree::kstrto::<u32>(s)? {
             0 => b.set_nowayout(false),
             1 => b.set_nowayout(true),
             _ => Err(Errno::EINVAL),

@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, sync::Arc};
 use base::{
     Errno, Result,
     trace::{COMM_LEN, Event, Field, Text, buffer, clock, errors, events, filter, options, text},
-    tree::{Out, parse_int},
+    tree::{Out, kstrto},
 };
 use frame::cpu::CpuId;
 use vfs::{File, FileOps, IoDst, IoSrc};
@@ -85,9 +85,9 @@ const SYSTEM_FILTER: &[u8] = b"\
 
 fn store(what: What, b: &[u8]) -> Result<()> {
     match what {
-        What::SizeKb(c) => buffer::resize(c, u64::try_from(parse_int(b)?).map_err(|_| Errno::EINVAL)?),
+        What::SizeKb(c) => buffer::resize(c, kstrto::<u64>(b)?),
         What::TracingOn => {
-            buffer::switch(u64::try_from(parse_int(b)?).map_err(|_| Errno::EINVAL)? != 0);
+            buffer::switch(kstrto::<u64>(b)? != 0);
             Ok(())
         }
         // Opening for writing empties it; what is written means nothing.
@@ -129,7 +129,7 @@ fn word(b: &[u8]) -> Result<&str> {
 }
 
 fn zero_or_one(b: &[u8]) -> Result<bool> {
-    match parse_int(b)? {
+    match kstrto::<u64>(b)? {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(Errno::EINVAL),

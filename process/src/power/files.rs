@@ -2,7 +2,7 @@
 
 use base::{
     Errno, Result,
-    tree::{self, parse_int},
+    tree::{self, kstrto},
 };
 use frame::atomic::Ordering::{Relaxed, SeqCst};
 use sched::{freezer::TIMEOUT_MS, wakeup};
@@ -12,10 +12,6 @@ use super::{Level, STATS, TEST, TEST_DELAY};
 /// What was written, without the newline.
 fn word(b: &[u8]) -> &[u8] {
     b.strip_suffix(b"\n").unwrap_or(b)
-}
-
-fn number(b: &[u8]) -> Result<u32> {
-    u32::try_from(parse_int(b)?).map_err(|_| Errno::EINVAL)
 }
 
 /// Declares them.
@@ -50,7 +46,7 @@ pub(crate) fn init() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", TIMEOUT_MS.load(Relaxed))?),
         |b| {
-            TIMEOUT_MS.store(u64::from(number(b)?), Relaxed);
+            TIMEOUT_MS.store(u64::from(kstrto::<u32>(b)?), Relaxed);
             Ok(())
         },
     )?;
@@ -58,14 +54,14 @@ pub(crate) fn init() -> Result<()> {
         "power/wakeup_count",
         0o644,
         |o| Ok(writeln!(o, "{}", wakeup::count())?),
-        |b| if wakeup::save(number(b)?) { Ok(()) } else { Err(Errno::EINVAL) },
+        |b| if wakeup::save(kstrto(b)?) { Ok(()) } else { Err(Errno::EINVAL) },
     )?;
     t.knob(
         "module/suspend/parameters/pm_test_delay",
         0o644,
         |o| Ok(writeln!(o, "{}", TEST_DELAY.load(Relaxed))?),
         |b| {
-            TEST_DELAY.store(number(b)?, Relaxed);
+            TEST_DELAY.store(kstrto(b)?, Relaxed);
             Ok(())
         },
     )?;

@@ -184,16 +184,16 @@ fn oom_score_adj(t: &TaskRef, out: &mut Out) -> Result<()> {
 }
 
 fn set_oom_score_adj(t: &TaskRef, b: &[u8]) -> Result<()> {
-    let n = base::tree::parse_int(b)?;
+    let n: i32 = base::tree::kstrto(b.trim_ascii())?;
     if !(-1000..=1000).contains(&n) {
         return Err(Errno::EINVAL);
     }
     let d = data(t).ok_or(Errno::EINVAL)?;
     let old = d.process.oom_score_adj.load(Relaxed);
-    if (n as i32) < old && !try_current().is_none_or(|me| me.cred().has_cap(cap::SYS_RESOURCE)) {
+    if n < old && !try_current().is_none_or(|me| me.cred().has_cap(cap::SYS_RESOURCE)) {
         return Err(Errno::EACCES);
     }
-    d.process.oom_score_adj.store(n as i32, Relaxed);
+    d.process.oom_score_adj.store(n, Relaxed);
     Ok(())
 }
 
@@ -208,7 +208,7 @@ fn core_filter(t: &TaskRef, out: &mut Out) -> Result<()> {
 }
 
 fn set_core_filter(t: &TaskRef, b: &[u8]) -> Result<()> {
-    let n = u32::try_from(base::tree::parse_int(b)?).map_err(|_| Errno::EINVAL)?;
+    let n: u32 = base::tree::kstrto(b)?;
     let d = data(t).ok_or(Errno::ESRCH)?;
     d.process.core_filter.store(coredump::regions::Filter::from_bits_truncate(n).bits(), Relaxed);
     Ok(())

@@ -48,7 +48,7 @@ fn set_online(c: CpuId, on: bool) -> Result<()> {
 
 /// Only the two ends can be asked for: Linux's choice without `CONFIG_CPU_HOTPLUG_STATE_CONTROL`.
 fn set_target(c: CpuId, b: &[u8]) -> Result<()> {
-    match u32::try_from(tree::parse_int(b)?) {
+    match u32::try_from(tree::kstrto::<i32>(b)?) {
         Ok(state::OFFLINE) => cpu_down(c),
         Ok(state::ONLINE) => cpu_up(c),
         _ => Err(Errno::EINVAL),
@@ -58,7 +58,7 @@ fn set_target(c: CpuId, b: &[u8]) -> Result<()> {
 /// The next call of a state shall fail; −1: none. EINVAL for states that do not exist, have nothing to call, or may not fail: those of
 /// the PREPARE section may not while the processor is up, since on the way down nothing stops there.
 fn set_fail(c: CpuId, b: &[u8]) -> Result<()> {
-    let n = tree::parse_int(b)?;
+    let n = tree::kstrto::<i32>(b)?;
     if n != -1 {
         let n = u32::try_from(n).map_err(|_| Errno::EINVAL)?;
         let st = state::step(n).ok_or(Errno::EINVAL)?;
@@ -71,7 +71,7 @@ fn set_fail(c: CpuId, b: &[u8]) -> Result<()> {
             return Err(Errno::EINVAL);
         }
     }
-    cpu(c).fail.store(n as i32, Ordering::Relaxed);
+    cpu(c).fail.store(n, Ordering::Relaxed);
     Ok(())
 }
 
