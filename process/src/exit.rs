@@ -123,15 +123,18 @@ pub fn exit_thread(status: Status) -> ! {
         (s.threads.is_empty(), s.leader.as_ref().is_some_and(|l| Arc::ptr_eq(l, &mine)))
     };
     task.set_page_table(None);
+    let tid = me.tid();
+    if !last {
+        TREE.lock().thread_gone(p.pid(), tid, p.pid());
+    }
+    // The leader's number is the process's, and goes when that is collected.
+    if !is_leader {
+        crate::trace::freed(&sched::me());
+        sched::pid::release(tid);
+    }
     if last {
         finish_process(&p, status);
     } else {
-        let tid = me.tid();
-        TREE.lock().thread_gone(p.pid(), tid, p.pid());
-        if !is_leader {
-            crate::trace::freed(&sched::me());
-            sched::pid::release(tid);
-        }
         p.thread_gone.wake_all();
     }
     drop(mine);
