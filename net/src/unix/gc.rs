@@ -14,8 +14,9 @@
 //! collector holds. So while it looks, no file leaves a queue; a file that it sees held by nobody but messages can be reached only by
 //! receiving, and who receives holds the receiving socket, which the collector therefore sees live.
 //!
-//! Linux's way to the same result is in `net/unix/garbage.c`'s description; it works from a work item (`unix_gc`), here the
-//! close of a socket runs it.
+//! # Who runs it
+//! The close of a socket queues a work item on `events_unbound`, and so does a message when very many sockets are in flight. Who sends
+//! while many files of his are on their way waits for it, so that nobody makes circles faster than they are collected.
 
 use alloc::{
     sync::{Arc, Weak},
@@ -23,17 +24,20 @@ use alloc::{
 };
 
 use base::{Errno, Result};
-use frame::{
-    atomic::{AtomicU32, Ordering::SeqCst},
-    sync::{LockClass, Mutex, once::Once},
-};
+use frame::sync::{LockClass, Mutex, once::Once};
 use hashbrown::HashMap;
+use sched::workqueue::{self, Work};
 use vfs::File;
 
 use super::{Fault, Handle, UnixSock, has_fault};
 use crate::socket::SocketFile;
 
 static CLASS: LockClass = LockClass::new("unix_gc");
+
+/// So many sockets in flight are looked at before they become more (`UNIX_INFLIGHT_TRIGGER_GC`).
+const TRIGGER: usize = 16_000;
+/// A user with fewer files in flight than this, eight full messages, never waits for the collector (`UNIX_INFLIGHT_SANE_USER`).
+const SANE_USER: u64 = 253 * 8;
 
 /// A message with sockets in it.
 struct Record {
@@ -58,6 +62,8 @@ struct Gc {
     targets: HashMap<u64, Target>,
     /// Files in flight of each user, of any kind.
     users: HashMap<u32, u64>,
+    /// Sockets in flight, as often as messages hold them.
+    sockets: usize,
     next: u64,
 }
 
@@ -88,6 +94,7 @@ pub(super) fn begin(files: &[Arc<File>], uid: u32, limit: u64, to: &Arc<UnixSock
         let Some(s) = unix_of(f) else { continue };
         let fresh = || Target { file: Arc::downgrade(f), sock: Arc::downgrade(s), count: 0, live: false };
         g.targets.entry(s.id).or_insert_with(fresh).count += 1;
+        g.sockets += 1;
         holds.push(s.id);
     }
     if holds.is_empty() {
@@ -109,6 +116,7 @@ pub(super) fn end(files: &[Arc<File>], uid: u32, record: Option<u64>) {
         }
     }
     let Some(r) = record.and_then(|id| g.records.remove(&id)) else { return };
+    g.sockets = g.sockets.saturating_sub(r.holds.len());
     for id in &r.holds {
         if let Some(t) = g.targets.get_mut(id) {
             t.count -= 1;
@@ -175,29 +183,46 @@ impl Gc {
     }
 }
 
-/// 0: nobody collects; 1: somebody does; 2: and is to look again.
-static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// The collector's work item. `None` before there are work queues, or without memory.
+fn work() -> Option<&'static Arc<Work>> {
+    static WORK: Once<Option<Arc<Work>>> = Once::new();
+    workqueue::is_ready().then(|| WORK.call_once(|| Work::new("__unix_gc", |_| collect()).ok()).as_ref())?
+}
 
-/// Looks for garbage and throws it away. One at a time; who comes while it runs makes it run again.
-pub(super) fn collect() {
-    if gc().lock().targets.is_empty() || RUNNING.swap(2, SeqCst) != 0 {
+/// Has the collector look, if there is anything to be looked at.
+pub(super) fn schedule() {
+    if gc().lock().targets.is_empty() {
         return;
     }
-    loop {
-        RUNNING.store(1, SeqCst);
-        let found = gc().lock().garbage();
-        // Without memory the garbage stays until the next close.
-        for s in found.iter().flatten() {
-            s.purge(s.peer().as_ref());
-            // Nobody can connect to it any more, nor accept.
-            for i in 0.. {
-                let Some(e) = s.state.lock().accept.get(i).cloned() else { break };
-                e.purge(e.peer().as_ref());
-            }
-        }
-        drop(found);
-        if RUNNING.compare_exchange(1, 0, SeqCst, SeqCst).is_ok() {
-            return;
+    if let Some(w) = work() {
+        workqueue::events_unbound().queue(w);
+    }
+}
+
+/// Before somebody sends files. In a task, without locks.
+pub(super) fn throttle(uid: u32) {
+    let (many, may_wait) = {
+        let g = gc().lock();
+        (g.sockets > TRIGGER, g.users.get(&uid).is_some_and(|n| *n >= SANE_USER))
+    };
+    if many {
+        schedule();
+    }
+    if may_wait && let Some(w) = work() {
+        w.flush();
+    }
+}
+
+/// Looks for garbage and throws it away.
+fn collect() {
+    let found = gc().lock().garbage();
+    // Without memory the garbage stays until the next close.
+    for s in found.iter().flatten() {
+        s.purge(s.peer().as_ref());
+        // Nobody can connect to it any more, nor accept.
+        for i in 0.. {
+            let Some(e) = s.state.lock().accept.get(i).cloned() else { break };
+            e.purge(e.peer().as_ref());
         }
     }
 }

@@ -27,6 +27,7 @@ impl InFlight {
         let cred = who.cred();
         let privileged = cred.has_cap(cap::SYS_RESOURCE) || cred.has_cap(cap::SYS_ADMIN);
         let limit = if privileged { u64::MAX } else { who.nofile() };
+        gc::throttle(cred.uid);
         let record = gc::begin(&files, cred.uid, limit, to)?;
         Ok(InFlight { files, uid: cred.uid, record })
     }

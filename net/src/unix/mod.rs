@@ -289,7 +289,7 @@ impl UnixSock {
         }
         self.purge(peer.as_ref());
         drop(path);
-        gc::collect();
+        gc::schedule();
     }
     /// Throws the queue away; its senders have room again. False if it was empty.
     fn purge(&self, peer: Option<&Arc<UnixSock>>) -> bool {
