@@ -136,6 +136,8 @@ pub(crate) fn activate(task: &TaskRef, mut ent: Ent<Payload>, how: Option<Enqueu
     let prev = task.cpu();
     let e = &mut ent.value;
     let allowed = place::usable(e, prev);
+    let liked = allowed.and(e.payload.thread.preferred());
+    let allowed = if liked.is_empty() { allowed } else { liked };
     let target = place::place(prev, frame::cpu::raw_id(), allowed, e.policy.rank());
     activate_on(task, ent, how, target)
 }

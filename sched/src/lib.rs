@@ -69,6 +69,7 @@ mod sysctl;
 mod thread;
 pub mod time;
 mod timer;
+pub mod topology;
 pub mod trace;
 pub mod tree;
 pub mod wakeup;

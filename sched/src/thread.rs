@@ -128,6 +128,8 @@ pub struct Thread {
     /// [`Policy::pack`]ed copy.
     policy: AtomicU32,
     affinity: AtomicU64,
+    /// Where it is put when it wakes, if it may and can be there.
+    preferred: AtomicU64,
     pub(crate) start_ns: u64,
     pub(crate) user_ns: AtomicU64,
     pub(crate) system_ns: AtomicU64,
@@ -282,6 +284,14 @@ impl Thread {
     pub fn affinity(&self) -> CpuMask {
         CpuMask(self.affinity.load(Ordering::Relaxed))
     }
+    /// Where it should wake: a hint.
+    pub(crate) fn preferred(&self) -> CpuMask {
+        CpuMask(self.preferred.load(Ordering::Relaxed))
+    }
+    /// Has it put on these processors when it wakes. It may leave them.
+    pub(crate) fn prefer(&self, m: CpuMask) {
+        self.preferred.store(m.0, Ordering::Relaxed);
+    }
     pub(crate) fn note_affinity(&self, m: CpuMask) {
         self.affinity.store(m.0, Ordering::Relaxed);
     }
@@ -354,6 +364,7 @@ impl Make<'_> {
             kind: self.kind,
             policy: AtomicU32::new(self.policy.pack(self.nice)),
             affinity: AtomicU64::new(self.affinity.0),
+            preferred: AtomicU64::new(CpuMask::ALL.0),
             start_ns: frame::time::now_ns(),
             user_ns: AtomicU64::new(0),
             system_ns: AtomicU64::new(0),

@@ -16,7 +16,7 @@ use crate::{
     mount::Mount,
     path::Path,
     superblock::{SuperBlock, SuperOps},
-    types::OpenFlags,
+    types::{Metadata, OpenFlags, S_IALLUGO},
 };
 
 /// `ANON_INODE_FS_MAGIC` (linux/magic.h).
@@ -30,6 +30,19 @@ pub struct Bare;
 impl InodeOps for Bare {
     fn open(&self, _inode: &Arc<Inode>, _flags: OpenFlags, _cred: &Cred) -> Result<Arc<dyn FileOps>> {
         Err(Errno::ENXIO)
+    }
+}
+
+/// The inode of all anonymous files.
+struct Nameless;
+impl InodeOps for Nameless {
+    /// As on Linux its mode names no type.
+    fn metadata(&self, inode: &Inode) -> Metadata {
+        let m = inode.generic_metadata();
+        Metadata { mode: m.mode & S_IALLUGO, ..m }
+    }
+    fn open(&self, inode: &Arc<Inode>, flags: OpenFlags, cred: &Cred) -> Result<Arc<dyn FileOps>> {
+        Bare.open(inode, flags, cred)
     }
 }
 
@@ -112,7 +125,7 @@ fn anon() -> Result<&'static AnonInodes> {
     ANON.call_once(|| {
         let fs = PseudoFs::new("anon_inodefs", ANON_INODE_FS_MAGIC).ok()?;
         let new = NewInode { mode: S_IFREG | 0o600, uid: 0, gid: 0, rdev: 0 };
-        let inode = Inode::new(fs.sb(), 1, &new, Box::new(Bare)).ok()?;
+        let inode = Inode::new(fs.sb(), 1, &new, Box::new(Nameless)).ok()?;
         Some(AnonInodes { fs, inode })
     })
     .as_ref()

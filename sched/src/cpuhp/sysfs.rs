@@ -16,7 +16,10 @@ use frame::{
 };
 
 use super::{cpu, cpu_down, cpu_up, state};
-use crate::stat::possible_cpus;
+use crate::{
+    stat::possible_cpus,
+    topology::{self, Topology},
+};
 
 const DIR: &str = "devices/system/cpu";
 
@@ -123,40 +126,31 @@ fn hotplug_files(d: &Device, c: CpuId) -> Result<()> {
     )
 }
 
-/// How an APIC id is made up: bits of the thread within a core, and of both within a package (CPUID leaf 0xb).
-fn shifts() -> (u32, u32) {
-    if frame::cpu::cpuid(0, 0)[0] < 0xb || frame::cpu::cpuid(0xb, 0)[1] == 0 {
-        return (0, 32);
-    }
-    (frame::cpu::cpuid(0xb, 0)[0] & 31, frame::cpu::cpuid(0xb, 1)[0] & 31)
-}
-
+/// The numbers' low bits that `by` says are left out.
 fn shift(id: u32, by: u32) -> u32 {
     id.checked_shr(by).unwrap_or(0)
 }
 
-/// The online processors of which `same` says that they share something with this one.
-fn siblings(c: CpuId, by: u32) -> CpuMask {
-    let key = |x| shift(frame::cpu::hardware_id(x), by);
-    CpuMask(frame::cpu::online().iter().filter(|&x| key(x) == key(c)).fold(0, |m, x| m | CpuMask::one(x).0))
-}
-
 fn topology_files(d: &Device, c: CpuId) -> Result<()> {
-    let (smt, package) = shifts();
+    let Topology { core, package, .. } = topology::topology();
     let id = frame::cpu::hardware_id(c);
     let number = |name: &str, n: u32| {
         d.attribute(&format!("topology/{name}"), 0o444, move |o| Ok(writeln!(o, "{n}")?))
     };
     number("physical_package_id", shift(id, package))?;
     number("die_id", 0)?;
-    number("core_id", shift(id & 1u32.checked_shl(package).map_or(!0, |b| b - 1), smt))?;
-    let sets = [("core_cpus", "thread_siblings", smt), ("package_cpus", "core_siblings", package)];
-    for (new, old, by) in sets {
+    number("core_id", shift(id & 1u32.checked_shl(package).map_or(!0, |b| b - 1), core))?;
+    let sets: [(_, _, fn(CpuId) -> CpuMask); 2] = [
+        ("core_cpus", "thread_siblings", topology::core_of),
+        ("package_cpus", "core_siblings", topology::package_of),
+    ];
+    for (new, old, of) in sets {
+        let siblings = move || of(c).and(frame::cpu::online());
         for name in [new, old] {
             let path = format!("topology/{name}");
-            d.attribute(&path, 0o444, move |o| Ok(writeln!(o, "{}", cpumask::text(siblings(c, by)))?))?;
+            d.attribute(&path, 0o444, move |o| Ok(writeln!(o, "{}", cpumask::text(siblings()))?))?;
             d.attribute(&format!("{path}_list"), 0o444, move |o| {
-                Ok(writeln!(o, "{}", cpulist::text(siblings(c, by)))?)
+                Ok(writeln!(o, "{}", cpulist::text(siblings()))?)
             })?;
         }
     }

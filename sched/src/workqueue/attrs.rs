@@ -10,14 +10,22 @@ use frame::{
     task::{self, State},
 };
 
-use super::{Work, manager, pool, pool::Pool, queue};
+use super::{Work, manager, pool, pool::Pool, queue, scope::Scope};
 
 /// What an unbound queue asks of the pool that executes its items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attrs {
     pub nice: i8,
     pub cpumask: CpuMask,
+    pub scope: Scope,
+    /// Workers do not leave their pod.
+    pub strict: bool,
+    /// A pool's: the pod whose items it executes.
+    pub(super) pod: CpuMask,
 }
+
+/// What tells a pool from another.
+type Key = (i8, u64, u64, bool);
 
 /// `/sys/devices/virtual/workqueue/cpumask`: where unbound work may be executed at all.
 static UNBOUND_MASK: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -34,18 +42,30 @@ pub(super) fn unbound_mask() -> CpuMask {
 
 impl Attrs {
     pub(super) fn usual(nice: i8) -> Attrs {
-        Attrs { nice, cpumask: cpumask::all() }
+        Attrs { scope: Scope::Default, ..Attrs::of_pool(nice, cpumask::all()) }
+    }
+    /// Of a pool that has all of its processors for a pod.
+    pub(super) fn of_pool(nice: i8, cpumask: CpuMask) -> Attrs {
+        Attrs { nice, cpumask, scope: Scope::System, strict: false, pod: cpumask }
     }
     /// As far as unbound work may go there; where it may not at all, wherever it may.
     pub(super) fn effective(&self) -> Attrs {
         let all = unbound_mask();
         let m = self.cpumask.and(all);
-        Attrs { nice: self.nice, cpumask: if m.is_empty() { all } else { m } }
+        let m = if m.is_empty() { all } else { m };
+        Attrs { cpumask: m, pod: m, ..*self }
+    }
+    /// As a pool has them: those that queues with the same pod share, whatever their scope is called.
+    pub(super) fn for_pool(self) -> Attrs {
+        Attrs { scope: Scope::System, strict: self.strict && self.pod != self.cpumask, ..self }
+    }
+    fn key(&self) -> Key {
+        (self.nice, self.cpumask.0, self.pod.0, self.strict)
     }
 }
 
 static CLASS: LockClass = LockClass::new("unbound_pool_hash");
-static POOLS: Mutex<BTreeMap<(i8, u64), Arc<Pool>>> = Mutex::new(&CLASS, BTreeMap::new());
+static POOLS: Mutex<BTreeMap<Key, Arc<Pool>>> = Mutex::new(&CLASS, BTreeMap::new());
 static LIST: LockClass = LockClass::new("unbound_pools");
 /// The same, for those who cannot sleep; changed under the other's lock.
 static POOL_LIST: SpinLockIrq<Vec<Arc<Pool>>> = SpinLockIrq::new(&LIST, Vec::new());
@@ -53,7 +73,7 @@ static POOL_LIST: SpinLockIrq<Vec<Arc<Pool>>> = SpinLockIrq::new(&LIST, Vec::new
 /// The pool with these attributes, made if there is none; with one more place in it.
 pub(super) fn get_pool(a: &Attrs) -> Result<Arc<Pool>> {
     let mut pools = POOLS.lock();
-    let key = (a.nice, a.cpumask.0);
+    let key = a.key();
     if let Some(p) = pools.get(&key) {
         p.users.fetch_add(1, Ordering::Relaxed);
         return Ok(p.clone());
@@ -77,7 +97,7 @@ pub(super) fn put_pool(p: &Arc<Pool>) {
         if p.users.fetch_sub(1, Ordering::Relaxed) != 1 {
             return;
         }
-        pools.remove(&(p.attrs.nice, p.attrs.cpumask.0));
+        pools.remove(&p.attrs.key());
         POOL_LIST.lock().retain(|x| !Arc::ptr_eq(x, p));
     }
     retire(p);
@@ -129,11 +149,17 @@ pub(super) fn set_unbound_mask(m: CpuMask) -> Result<()> {
     Ok(())
 }
 
-/// Moves every unbound queue to the pool that its attributes ask for now. The first error; the others move all the same.
+/// Moves every unbound queue to the pools that its attributes ask for now. The first error; the others move all the same.
 fn apply_unbound_mask() -> Result<()> {
+    move_queues(|_| true)
+}
+
+/// The same for those of whose attributes `which` is true.
+pub(super) fn move_queues(which: impl Fn(&Attrs) -> bool) -> Result<()> {
     let mut result = Ok(());
     queue::for_each(|q| {
-        if q.flags().contains(queue::Flags::UNBOUND) {
+        let attrs = *q.attrs.lock();
+        if q.flags().contains(queue::Flags::UNBOUND) && which(&attrs) {
             result = result.and(q.change_attrs(|_| ()));
         }
     });

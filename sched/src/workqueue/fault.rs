@@ -18,6 +18,10 @@ pub mod bits {
     pub const CANCEL_OPEN: u32 = 64;
     /// The limit of a queue is forgotten when an item ends.
     pub const NO_LIMIT: u32 = 128;
+    /// Items go to a pool for all processors, whatever their scope.
+    pub const WRONG_POD: u32 = 256;
+    /// A slot that becomes free is not given to another pod.
+    pub const LOSE_SLOT: u32 = 512;
 }
 
 #[cfg(target_os = "none")]

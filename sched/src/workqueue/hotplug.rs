@@ -1,12 +1,13 @@
 //! Processors come and go: the workers of one that has left go on elsewhere, unbound, with what is queued there, and are bound
-//! again when it is back.
+//! again when it is back. Unbound queues have pools for those pods only that have a processor.
 
 use base::Result;
 use frame::cpu::{CpuId, CpuMask};
 
 use super::{
-    manager, pool,
+    attrs, manager, pool,
     pool::Pool,
+    scope,
     worker::{self, InPool, Worker, flags},
 };
 
@@ -22,6 +23,8 @@ pub fn cpu_online(cpu: CpuId) -> Result<()> {
     for p in pool::of_cpu(cpu) {
         bind(p, cpu);
     }
+    scope::set_online(cpu, true);
+    update_pods();
     Ok(())
 }
 
@@ -29,6 +32,15 @@ pub fn cpu_online(cpu: CpuId) -> Result<()> {
 pub fn cpu_offline(cpu: CpuId) {
     for p in pool::of_cpu(cpu) {
         unbind(p);
+    }
+    scope::set_online(cpu, false);
+    update_pods();
+}
+
+/// A pod has its first processor, or has lost its last. Without memory a queue goes on with the pools that it has.
+fn update_pods() {
+    if attrs::move_queues(|_| true).is_err() {
+        base::pr_warn!("workqueue: allocation failed while updating CPU pod affinity");
     }
 }
 

@@ -66,6 +66,9 @@ fn make(pool: &Arc<Pool>, id: u32) -> Result<()> {
         0
     })?;
     crate::attr::set_policy(h.task(), Policy::Other, pool.attrs.nice)?;
+    if pool.cpu.is_none() {
+        crate::thread::thread(h.task()).prefer(pool.attrs.pod);
+    }
     w.adopt(h.task());
     let mut p = pool.lock();
     h.bind_mask(pool.allowed(&p))?;

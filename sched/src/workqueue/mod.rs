@@ -39,6 +39,8 @@ mod pool;
 mod pwq;
 mod queue;
 mod rescuer;
+mod scope;
+mod slots;
 mod sysfs;
 mod trace;
 mod watchdog;
@@ -57,6 +59,7 @@ pub use self::{
     hotplug::{cpu_offline, cpu_online},
     pool::HIGHPRI_NICE,
     queue::{DFL_ACTIVE, Flags, MAX_ACTIVE, Workqueue},
+    scope::Scope,
     watchdog::show_all_workqueues,
     work::{Work, WorkFn},
 };
@@ -149,6 +152,11 @@ fn read_parameters() {
     }
     if let Some(n) = p.get("workqueue.cpu_intensive_warning_thresh").and_then(|v| v.parse().ok()) {
         intensive::WARNING_THRESH.store(n, Ordering::Relaxed);
+    }
+    if let Some(s) = p.get("workqueue.default_affinity_scope")
+        && Scope::parse(s.as_bytes()).and_then(Scope::set_default).is_err()
+    {
+        base::pr_warn!("workqueue: default_affinity_scope={s} is no scope");
     }
     if let Some(n) = p.get("workqueue.watchdog_thresh").and_then(|v| v.parse().ok()) {
         watchdog::set_thresh(n);

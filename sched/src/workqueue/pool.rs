@@ -162,6 +162,7 @@ impl Pool {
         match self.cpu {
             Some(_) if s.disassociated => CpuMask::ALL,
             Some(c) => CpuMask::one(c),
+            None if self.attrs.strict => self.attrs.pod,
             None => self.attrs.cpumask,
         }
     }
@@ -221,7 +222,7 @@ pub(super) fn init() -> Result<()> {
     for i in 0..n as u32 {
         let Some(cpu) = CpuId::new(i) else { break };
         let of = |which: u32, nice| {
-            Pool::new(i * IDS_PER_CPU + 2 + which, Some(cpu), Attrs { nice, cpumask: CpuMask::one(cpu) })
+            Pool::new(i * IDS_PER_CPU + 2 + which, Some(cpu), Attrs::of_pool(nice, CpuMask::one(cpu)))
         };
         all.push([of(0, 0)?, of(1, HIGHPRI_NICE)?]);
     }

@@ -2,6 +2,9 @@
 //!
 //! The state changes under the pool's lock alone; its own lock only tells the compiler so, and is never contended.
 //!
+//! An unbound queue has a place for each pod, and its limit is for all of them: they take their turns in a line ([`super::slots`]). Places
+//! of other queues have the limit for themselves.
+//!
 //! An item counts in flight from being queued to its end, in one of two colours. A flush turns the colour and waits until none
 //! of the old one is in flight; flushes of a queue take turns, so two are enough.
 
@@ -26,9 +29,14 @@ pub(super) struct Pwq {
     pub(super) pool: Arc<Pool>,
     pub(super) state: SpinLockIrq<PwqState>,
     pub(super) mayday: Link<Pwq>,
+    line: Link<Pwq>,
     pub(super) stats: Stats,
 }
 frame::list_node!(Pwq, mayday);
+frame::list_node!(Pwq, line, InLine);
+
+/// Tells the links apart: that of the queue's line, and (the plain one) that of its calls for help.
+pub(super) struct InLine;
 
 pub(super) struct PwqState {
     pub(super) active: u32,
@@ -52,6 +60,9 @@ impl PwqState {
     pub(super) fn is_dead(&self) -> bool {
         self.dead
     }
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired
+    }
 }
 
 /// Counters, as `tools/workqueue/wq_monitor.py` knows them.
@@ -74,14 +85,21 @@ pub(super) fn count(c: &AtomicU64) {
 static CLASS: LockClass = LockClass::new("pool_workqueue");
 
 /// What is left to do when the pool's lock has been let go.
-#[derive(Clone, Copy)]
 #[must_use]
 pub(super) struct Then {
     release: bool,
+    /// Whose turn it is to start an item.
+    next: Option<Arc<Pwq>>,
 }
 
 impl Then {
     pub(super) fn act(self) {
+        let mut next = self.next;
+        while let Some(p) = next {
+            let mut pool = p.pool.lock();
+            next = p.serve(&mut pool);
+            p.pool.kick(&mut pool);
+        }
         if self.release {
             super::attrs::schedule_release();
         }
@@ -105,6 +123,7 @@ impl Pwq {
             pool,
             state: SpinLockIrq::new(&CLASS, state),
             mayday: Link::new(),
+            line: Link::new(),
             stats: Stats::default(),
         }
     }
@@ -113,6 +132,17 @@ impl Pwq {
             return 2;
         }
         self.queue.max_active.load(Ordering::Relaxed)
+    }
+    /// The same for what waits.
+    fn limit_of_waiting(&self) -> u32 {
+        if fault::is(fault::bits::NO_LIMIT) { u32::MAX } else { self.limit() }
+    }
+    /// Whether another item may start; without that it waits, the place in the queue's line.
+    fn may_start(self: &Arc<Self>, s: &PwqState) -> bool {
+        match &self.queue.slots {
+            Some(l) => l.take_or_wait(self, self.limit()),
+            None => s.active < self.limit(),
+        }
     }
 
     /// Takes in an item that the caller owns. False if nothing is taken in any more.
@@ -125,7 +155,7 @@ impl Pwq {
             let color = s.color;
             s.in_flight[color] += 1;
             work.data.lock().color = color;
-            let active = s.inactive.is_empty() && !s.plugged && s.active < self.limit();
+            let active = s.inactive.is_empty() && !s.plugged && self.may_start(&s);
             if active {
                 s.active += 1;
             } else {
@@ -148,12 +178,36 @@ impl Pwq {
         }
         pool.worklist.push_back(work);
     }
-    /// Starts what the limit allows. The caller kicks the pool.
-    pub(super) fn activate_more(self: &Arc<Self>, pool: &mut PoolState) {
+    /// It is the place's turn: starts one item. Whose turn is next, if there are more slots. The caller kicks the pool.
+    fn serve(self: &Arc<Self>, pool: &mut PoolState) -> Option<Arc<Pwq>> {
+        let slots = self.queue.slots.as_ref()?;
+        let limit = self.limit_of_waiting();
+        let first = {
+            let mut s = self.state.lock();
+            // What waited may have been taken back.
+            if !s.inactive.is_empty() {
+                if !slots.take_or_stay(self, limit) {
+                    return None;
+                }
+                s.active += 1;
+            }
+            let first = s.inactive.pop_front();
+            if !s.inactive.is_empty() {
+                slots.wait(self);
+            }
+            first
+        };
+        if let Some(w) = first {
+            self.activate(pool, w);
+        }
+        slots.next(limit)
+    }
+    /// Starts what the place's own limit allows. The caller kicks the pool.
+    fn activate_more(self: &Arc<Self>, pool: &mut PoolState) {
         loop {
             let next = {
                 let mut s = self.state.lock();
-                if s.plugged || (s.active >= self.limit() && !fault::is(fault::bits::NO_LIMIT)) {
+                if s.plugged || s.active >= self.limit_of_waiting() {
                     return;
                 }
                 let Some(w) = s.inactive.pop_front() else { return };
@@ -179,8 +233,26 @@ impl Pwq {
             s.dead |= release;
             release
         };
-        self.activate_more(pool);
-        Then { release }
+        let mut next = None;
+        match &self.queue.slots {
+            Some(l) => {
+                if active {
+                    l.give_back();
+                }
+                if release {
+                    l.leave(self);
+                }
+                next = l.next(self.limit_of_waiting());
+                while let Some(p) = next.take_if(|p| Arc::ptr_eq(p, self)) {
+                    next = p.serve(pool);
+                }
+                if fault::is(fault::bits::LOSE_SLOT) {
+                    next = None;
+                }
+            }
+            None => self.activate_more(pool),
+        }
+        Then { release, next }
     }
     /// Turns the colour. If items of the old one are in flight, the queue will be told of their end ([`Core::flushed_one`]).
     pub(super) fn begin_flush(&self) {
@@ -204,11 +276,16 @@ impl Pwq {
         self.state.lock().in_flight() == 0
     }
     /// New items go elsewhere. True if there are none left here.
-    pub(super) fn retire(&self) -> bool {
+    pub(super) fn retire(self: &Arc<Self>) -> bool {
         let _pool = self.pool.lock();
         let mut s = self.state.lock();
         s.retired = true;
         s.dead = s.in_flight() == 0;
+        if s.dead
+            && let Some(l) = &self.queue.slots
+        {
+            l.leave(self);
+        }
         s.dead
     }
     pub(super) fn plug(&self) {
@@ -222,6 +299,9 @@ impl Pwq {
     }
     /// The limit has changed.
     pub(super) fn adjust(self: &Arc<Self>) {
+        if let Some(l) = &self.queue.slots {
+            return Then { release: false, next: l.next(self.limit_of_waiting()) }.act();
+        }
         let mut pool = self.pool.lock();
         self.activate_more(&mut pool);
         self.pool.kick(&mut pool);

@@ -17,6 +17,8 @@ use super::{
     pool::{HIGHPRI_NICE, Pool},
     pwq::Pwq,
     rescuer::{Maydays, Rescuer},
+    scope,
+    slots::Slots,
     sysfs, trace,
     work::{At, Taken, Work},
     worker,
@@ -65,6 +67,8 @@ pub(super) struct Core {
     destroyed: AtomicBool,
     warned: AtomicBool,
     pub(super) maydays: SpinLockIrq<Maydays>,
+    /// What the places of an unbound queue share; an ordered one has one place at a time.
+    pub(super) slots: Option<Slots>,
     pub(super) items: Items,
 }
 
@@ -85,7 +89,8 @@ impl Core {
 enum Places {
     /// By processor.
     PerCpu(Vec<Arc<Pwq>>),
-    Unbound(SpinLockIrq<Arc<Pwq>>),
+    /// By processor too; those of a pod share one.
+    Unbound(SpinLockIrq<Vec<Arc<Pwq>>>),
 }
 
 /// A work queue. It lives until [`Workqueue::destroy`].
@@ -158,6 +163,7 @@ impl Workqueue {
             destroyed: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             maydays: SpinLockIrq::new(&MAYDAY, Maydays::default()),
+            slots: (flags & (Flags::UNBOUND | Flags::ORDERED) == Flags::UNBOUND).then(Slots::new),
             items: Items::default(),
         })
         .ok_or(Errno::ENOMEM)?;
@@ -299,12 +305,11 @@ impl Workqueue {
         }
     }
     fn place(&self, cpu: Option<CpuId>) -> Arc<Pwq> {
+        let n = cpu.unwrap_or(frame::cpu::raw_id()).index();
+        let of = |v: &[Arc<Pwq>]| v.get(n).unwrap_or(&v[0]).clone();
         match &self.places {
-            Places::PerCpu(v) => {
-                let n = cpu.unwrap_or(frame::cpu::raw_id()).index();
-                v.get(n).unwrap_or(&v[0]).clone()
-            }
-            Places::Unbound(p) => p.lock().clone(),
+            Places::PerCpu(v) => of(v),
+            Places::Unbound(v) => of(&v.lock()),
         }
     }
     /// The running task executes an item of this queue.
@@ -387,33 +392,79 @@ impl Workqueue {
         }
     }
 
-    /// Changes what an unbound queue asks of its pool, and moves it to one that has that; what is queued stays where it is. EINVAL for
-    /// other queues; ENOMEM, EAGAIN: then nothing has changed.
+    /// Changes what an unbound queue asks of its pools, and moves it to those that have that; what is queued stays where it is. EINVAL
+    /// for other queues; ENOMEM, EAGAIN: then nothing has changed.
     pub(super) fn change_attrs(&self, change: impl FnOnce(&mut Attrs)) -> Result<()> {
         let Places::Unbound(now) = &self.places else { return Err(Errno::EINVAL) };
         let mut attrs = self.attrs.lock();
         let mut want = *attrs;
         change(&mut want);
-        let new = place_for(&self.core, attrs::get_pool(&want.effective())?)?;
+        let mut gone = self.open_places()?;
+        let (by_cpu, new) = unbound_places(&self.core, &want, &gone)?;
+        gone.retain(|p| !by_cpu.iter().any(|q| Arc::ptr_eq(p, q)));
         if self.core.flags.contains(Flags::ORDERED) {
-            new.plug();
+            new.iter().for_each(|p| p.plug());
         }
         let old = {
             let mut all = self.all.lock();
-            if let Err(e) = all.try_reserve(1) {
+            if let Err(e) = all.try_reserve(new.len()) {
                 drop(all);
-                attrs::put_pool(&new.pool);
+                new.iter().for_each(|p| attrs::put_pool(&p.pool));
                 return Err(e.into());
             }
-            all.push(new.clone());
-            core::mem::replace(&mut *now.lock(), new)
+            all.extend(new);
+            core::mem::replace(&mut *now.lock(), by_cpu)
         };
         *attrs = want;
         drop(attrs);
-        old.retire();
+        drop(old);
+        gone.iter().for_each(|p| {
+            p.retire();
+        });
         self.release();
         Ok(())
     }
+    /// The places that new items go to.
+    fn open_places(&self) -> Result<Vec<Arc<Pwq>>> {
+        let all = self.all.lock();
+        let mut v = Vec::new();
+        v.try_reserve_exact(all.len())?;
+        v.extend(all.iter().filter(|p| !p.state.lock().is_retired()).cloned());
+        Ok(v)
+    }
+}
+
+/// An unbound queue's place for each processor's items: of those that there are, or new ones, which come second. ENOMEM, EAGAIN: then
+/// what was made has been given back.
+fn unbound_places(
+    core: &Arc<Core>,
+    attrs: &Attrs,
+    there: &[Arc<Pwq>],
+) -> Result<(Vec<Arc<Pwq>>, Vec<Arc<Pwq>>)> {
+    let (want, n) = (attrs.effective(), frame::cpu::possible());
+    let (mut by_cpu, mut new): (Vec<Arc<Pwq>>, Vec<Arc<Pwq>>) = (Vec::new(), Vec::new());
+    by_cpu.try_reserve_exact(n)?;
+    new.try_reserve_exact(n)?;
+    for c in (0..n as u32).filter_map(CpuId::new) {
+        // What is executed in order has one place for all.
+        let a = if core.flags.contains(Flags::ORDERED) { want } else { scope::of_pod(&want, c) }.for_pool();
+        let found = there.iter().chain(&new).find(|p| p.pool.attrs == a).cloned();
+        let place = match found {
+            Some(p) => p,
+            None => match attrs::get_pool(&a).and_then(|pool| place_for(core, pool)) {
+                Ok(p) => {
+                    new.push(p.clone());
+                    p
+                }
+                Err(e) => {
+                    new.iter().for_each(|p| attrs::put_pool(&p.pool));
+                    return Err(e);
+                }
+            },
+        };
+        by_cpu.push(place);
+    }
+    Ok((by_cpu, new))
 }
 
 /// A place in a pool, whose user it becomes. ENOMEM: then the pool has been given back.
@@ -427,10 +478,8 @@ fn place_for(core: &Arc<Core>, pool: Arc<Pool>) -> Result<Arc<Pwq>> {
 fn places(core: &Arc<Core>, attrs: &Attrs) -> Result<(Places, Vec<Arc<Pwq>>)> {
     let mut all = Vec::new();
     if core.flags.contains(Flags::UNBOUND) {
-        all.try_reserve(1)?;
-        let p = place_for(core, attrs::get_pool(&attrs.effective())?)?;
-        all.push(p.clone());
-        return Ok((Places::Unbound(SpinLockIrq::new(&PLACE, p)), all));
+        let (by_cpu, new) = unbound_places(core, attrs, &[])?;
+        return Ok((Places::Unbound(SpinLockIrq::new(&PLACE, by_cpu)), new));
     }
     let high = core.flags.contains(Flags::HIGHPRI) as usize;
     let mut by_cpu = Vec::new();

@@ -1,13 +1,11 @@
 //! `/sys/devices/virtual/workqueue/`: queues made with `SYSFS`, and where unbound work may go;
 //! `/sys/module/workqueue/parameters/`; and what the queues and pools have done, in `/sys/kernel/nightshift/daemons/kworker/`.
-//!
-//! `affinity_scope` and `affinity_strict` are not there: all processors are one scope.
 
 use alloc::{format, sync::Arc};
 
 use base::{
     Errno, Result, cpumask,
-    tree::{self, Out, parse_int},
+    tree::{self, Out, kstrto},
 };
 use frame::{atomic::Ordering, cpu::CpuMask};
 
@@ -15,6 +13,7 @@ use super::{
     attrs, intensive, pool,
     pool::Pool,
     queue::{self, Flags, Workqueue},
+    scope::Scope,
     watchdog,
 };
 
@@ -81,6 +80,32 @@ fn register_attrs(q: &Arc<Workqueue>, home: &str) -> Result<()> {
             let m = cpumask::parse(s)?;
             b.change_attrs(|a| a.cpumask = m)
         },
+    )?;
+    let (a, b) = (q.clone(), q.clone());
+    t.knob(
+        &format!("{home}/affinity_scope"),
+        0o644,
+        move |o| {
+            let s = a.attrs.lock().scope;
+            Ok(match s {
+                Scope::Default => writeln!(o, "{} ({})", s.name(), Scope::by_default().name())?,
+                s => writeln!(o, "{}", s.name())?,
+            })
+        },
+        move |s| {
+            let scope = Scope::parse(s)?;
+            b.change_attrs(|a| a.scope = scope)
+        },
+    )?;
+    let (a, b) = (q.clone(), q.clone());
+    t.knob(
+        &format!("{home}/affinity_strict"),
+        0o644,
+        move |o| Ok(writeln!(o, "{}", u32::from(a.attrs.lock().strict))?),
+        move |s| {
+            let strict = scan_int(s)? != 0;
+            b.change_attrs(|a| a.strict = strict)
+        },
     )
 }
 
@@ -120,7 +145,7 @@ fn parameters() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", intensive::THRESH_US.load(Ordering::Relaxed))?),
         |s| {
-            let n = u64::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
+            let n = kstrto(s)?;
             intensive::THRESH_US.store(n, Ordering::Relaxed);
             Ok(())
         },
@@ -130,7 +155,7 @@ fn parameters() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", intensive::WARNING_THRESH.load(Ordering::Relaxed))?),
         |s| {
-            let n = u32::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?;
+            let n = kstrto(s)?;
             intensive::WARNING_THRESH.store(n, Ordering::Relaxed);
             Ok(())
         },
@@ -140,8 +165,17 @@ fn parameters() -> Result<()> {
         0o644,
         |o| Ok(writeln!(o, "{}", watchdog::thresh())?),
         |s| {
-            watchdog::set_thresh(u64::try_from(parse_int(s)?).map_err(|_| Errno::EINVAL)?);
+            watchdog::set_thresh(kstrto(s)?);
             Ok(())
+        },
+    )?;
+    t.knob(
+        &format!("{home}/default_affinity_scope"),
+        0o644,
+        |o| Ok(writeln!(o, "{}", Scope::by_default().name())?),
+        |s| {
+            Scope::parse(s)?.set_default()?;
+            attrs::move_queues(|a| a.scope == Scope::Default)
         },
     )?;
     t.file(&format!("{home}/power_efficient"), 0o444, |o| {
@@ -183,11 +217,13 @@ fn show_pool(o: &mut Out, p: &Pool) -> Result<()> {
     let name = if bound { p.name() } else { format!("{} (unbound)", p.name()) };
     Ok(writeln!(
         o,
-        "pool {:>3}: {name}{} nice={} cpus={} workers={} idle={} running={} waiting={} managing={}",
+        "pool {:>3}: {name}{} nice={} cpus={} pod={}{} workers={} idle={} running={} waiting={} managing={}",
         p.id,
         p.suffix(),
         p.attrs.nice,
         cpumask::text(p.attrs.cpumask),
+        cpumask::text(p.attrs.pod),
+        if p.attrs.strict { " strict" } else { "" },
         s.workers,
         s.idle,
         s.running,

@@ -5,6 +5,7 @@
 //! The variants in `wrong` are wrong on purpose: the same checks must find each.
 
 mod changes;
+mod scopes;
 mod wrong;
 
 use std::sync::Arc;

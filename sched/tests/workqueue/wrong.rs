@@ -7,7 +7,7 @@ use frame::{
 use sched::workqueue::fault::{self, bits};
 
 use crate::{
-    WRONG_SEEDS, boot, cancel_sync_against_others, changes::ordered, operations, rescue,
+    WRONG_SEEDS, boot, cancel_sync_against_others, changes::ordered, operations, rescue, scopes::strict,
     sleepers_let_others_run,
 };
 
@@ -58,4 +58,13 @@ fn an_open_cancel_is_found() {
 #[test]
 fn a_forgotten_limit_is_found() {
     is_found("wrong_limit", bits::NO_LIMIT, "executed at once", || operations(12));
+}
+#[test]
+fn a_wrong_pod_is_found() {
+    is_found("wrong_pod", bits::WRONG_POD, "outside of its pod", strict);
+}
+#[test]
+fn a_lost_slot_is_found() {
+    // The run hangs: what waits in another pod is never begun.
+    is_found("wrong_slot", bits::LOSE_SLOT, "", strict);
 }
