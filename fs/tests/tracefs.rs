@@ -50,6 +50,43 @@ impl Guest {
     }
 }
 
+/// The same records in pages: whole, in pieces, and not twice.
+fn raw_pages(g: &Guest) {
+    assert!(g.read("/t/events/header_page").unwrap().contains("field: char data;\toffset:16;\tsize:4080;"));
+    assert!(g.read("/t/events/header_event").unwrap().ends_with("data max type_len  == 28\n"));
+    let pipe = b"/t/per_cpu/cpu0/trace_pipe_raw";
+    let f = open(&g.0, None, pipe, OpenFlags::RDONLY | OpenFlags::NONBLOCK, 0).unwrap();
+    let read = |b: &mut [u8]| f.read(&mut IoDst::kernel(b));
+    let mut page = [0; 5000];
+    assert_eq!(read(&mut page), Err(Errno::EAGAIN));
+    let id = files_beta::event().id();
+    let record = |number: i32| [&id.to_ne_bytes()[..], &[0; 6], &number.to_ne_bytes()].concat();
+    // The common flags depend on the caller.
+    let same = |got: &[u8], number: i32| got[..2] == record(number)[..2] && got[8..12] == record(number)[8..];
+    base::trace!(files_beta { number: 5 });
+    base::trace!(files_beta { number: 6 });
+    assert_eq!(read(&mut page[..30]), Ok(30));
+    // What comes now is for the next page.
+    base::trace!(files_beta { number: 7 });
+    assert_eq!(read(&mut page[30..]), Ok(4066));
+    assert_eq!((page[8], page[16], page[32] & 31), (32, 3, 3));
+    assert!(same(&page[20..], 5) && same(&page[36..], 6) && page[48..4096].iter().all(|b| *b == 0));
+    assert_eq!(read(&mut page), Ok(4096));
+    assert!(page[8] == 16 && same(&page[20..], 7));
+    assert_eq!((read(&mut page), g.read("/t/trace_pipe")), (Err(Errno::EAGAIN), Err(Errno::EAGAIN)));
+    // More than one page holds: nothing is left out between them.
+    let mut next = 100;
+    (next..next + 1000).for_each(|number| base::trace!(files_beta { number }));
+    while read(&mut page).is_ok() {
+        let end = 16 + usize::from(u16::from_ne_bytes([page[8], page[9]]));
+        for at in (20..end).step_by(16) {
+            assert!(same(&page[at..], next), "{next}");
+            next += 1;
+        }
+    }
+    assert_eq!(next, 1100);
+}
+
 fn guest() -> Guest {
     let root = fs::init().unwrap();
     base::trace::register(&[files_alpha::event(), files_beta::event()]);
@@ -120,6 +157,7 @@ fn files() {
     assert_eq!(g.read("/t/trace_pipe").unwrap_err(), Errno::EAGAIN);
     assert!(g.read("/t/trace").unwrap().contains("written: 0/0 "));
     assert!(g.read("/t/per_cpu/cpu0/stats").unwrap().ends_with("dropped events: 0\nread events: 2\n"));
+    raw_pages(&g);
     // Holding still.
     g.echo("0", "/t/tracing_on").unwrap();
     assert_eq!(g.echo("x", "/t/trace_marker"), Err(Errno::EBADF));

@@ -41,6 +41,7 @@ mod field;
 pub mod filter;
 mod hash;
 pub mod options;
+pub mod page;
 pub mod pids;
 mod record;
 pub mod ring;

@@ -1,16 +1,16 @@
 //! The small files: one value or list each, read and written in one piece.
 
-use alloc::{collections::BTreeMap, sync::Arc};
+use alloc::sync::Arc;
 
 use base::{
     Errno, Result,
-    trace::{COMM_LEN, Event, Field, Text, buffer, clock, errors, events, filter, options, text},
+    trace::{COMM_LEN, Event, Field, Text, buffer, clock, errors, events, filter, options, page, text},
     tree::{Out, kstrto},
 };
 use frame::cpu::CpuId;
 use vfs::{File, FileOps, IoDst, IoSrc};
 
-use super::node::What;
+use super::{node::What, raw};
 use crate::knobs::TextFile;
 
 /// Where a record has its task's number: `common_pid`.
@@ -64,8 +64,11 @@ fn show(what: What, out: &mut Out) -> Result<()> {
         What::Id(e) => writeln!(out, "{}", e.id())?,
         What::PrintFormat => text::mark_format(out)?,
         What::PrintId => writeln!(out, "{}", base::trace::MARK_ID)?,
+        What::HeaderPage => out.push(page::HEADER_PAGE.as_bytes())?,
+        What::HeaderEvent => out.push(page::HEADER_EVENT.as_bytes())?,
         What::Trace(_)
         | What::Pipe(_)
+        | What::PipeRaw(_)
         | What::SetEvent
         | What::SetEventPid
         | What::SetEventNotracePid
@@ -108,12 +111,13 @@ fn store(what: What, b: &[u8]) -> Result<()> {
     }
 }
 
-/// The tasks whose records are in the rings, each with the name of its last one there. Idle tasks have none.
+/// The tasks whose records are in the rings, or were taken out of them as they are, each with the name of its last one. Idle tasks have
+/// none.
 fn saved_cmdlines(out: &mut Out) -> Result<()> {
     let mut looker = buffer::Looker::new(None)?;
-    let mut names = BTreeMap::new();
+    let mut names = raw::names();
     while let Some(e) = looker.take() {
-        let pid = i32::get(e.record(), COMMON_PID);
+        let pid = pid_of(e.record());
         if pid != 0 {
             let mut comm = [0; COMM_LEN];
             let n = e.comm().len().min(COMM_LEN);
@@ -122,6 +126,11 @@ fn saved_cmdlines(out: &mut Out) -> Result<()> {
         }
     }
     names.iter().try_for_each(|(pid, (comm, n))| Ok(writeln!(out, "{pid} {}", Text(&comm[..*n]))?))
+}
+
+/// A record's task.
+pub(super) fn pid_of(record: &[u8]) -> i32 {
+    i32::get(record, COMMON_PID)
 }
 
 fn word(b: &[u8]) -> Result<&str> {

@@ -24,6 +24,7 @@ mod knob;
 mod look;
 mod node;
 mod pipe;
+mod raw;
 mod set_event;
 
 use node::Node;
@@ -81,6 +82,7 @@ impl InodeOps for TraceInode {
         Ok(match self.node {
             Node::File(node::What::Trace(cpu)) => look::open(cpu, truncate),
             Node::File(node::What::Pipe(cpu)) => pipe::open(cpu)?,
+            Node::File(node::What::PipeRaw(cpu)) => raw::open(cpu)?,
             Node::File(node::What::SetEvent) => set_event::open(truncate),
             Node::File(node::What::SetEventPid) => set_event::open_pids(&pids::ONLY, truncate),
             Node::File(node::What::SetEventNotracePid) => set_event::open_pids(&pids::NOT, truncate),

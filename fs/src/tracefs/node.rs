@@ -29,6 +29,7 @@ pub(super) enum Node {
 pub(super) enum What {
     Trace(Option<CpuId>),
     Pipe(Option<CpuId>),
+    PipeRaw(CpuId),
     Stats(CpuId),
     SizeKb(Option<CpuId>),
     TotalSizeKb,
@@ -54,6 +55,8 @@ pub(super) enum What {
     Id(&'static Event),
     PrintFormat,
     PrintId,
+    HeaderPage,
+    HeaderEvent,
 }
 
 const TOP: [(&str, What); 16] = [
@@ -102,6 +105,7 @@ impl Node {
                 l.file("stats", What::Stats(c))?;
                 l.file("trace", What::Trace(Some(c)))?;
                 l.file("trace_pipe", What::Pipe(Some(c)))?;
+                l.file("trace_pipe_raw", What::PipeRaw(c))?;
             }
             Node::Options => {
                 for (i, name) in options::NAMES.iter().enumerate() {
@@ -111,6 +115,8 @@ impl Node {
             Node::Events => {
                 let all = events();
                 l.file("enable", What::EnableAll)?;
+                l.file("header_event", What::HeaderEvent)?;
+                l.file("header_page", What::HeaderPage)?;
                 l.dir("ftrace", Node::Ftrace)?;
                 for (i, e) in all.iter().enumerate() {
                     if all[..i].iter().all(|b| b.system() != e.system()) {
@@ -148,6 +154,9 @@ impl Node {
             Node::File(w) => match w {
                 What::Marker => 0o220,
                 What::Pipe(_)
+                | What::PipeRaw(_)
+                | What::HeaderPage
+                | What::HeaderEvent
                 | What::Stats(_)
                 | What::TotalSizeKb
                 | What::AvailableEvents
@@ -185,6 +194,7 @@ impl Node {
                 What::Pipe(c) => cpu(c, 2),
                 What::SizeKb(c) => cpu(c, 3),
                 What::Stats(c) => cpu(Some(c), 4),
+                What::PipeRaw(c) => cpu(Some(c), 5),
                 What::TotalSizeKb => 16,
                 What::SetEvent => 17,
                 What::SetEventPid => 18,
@@ -201,6 +211,8 @@ impl Node {
                 What::SavedCmdlines => 29,
                 What::ErrorLog => 30,
                 What::SetEventNotracePid => 31,
+                What::HeaderPage => 32,
+                What::HeaderEvent => 33,
                 What::Option(n) => 64 + n as u64,
                 What::Enable(e) => event(e, 1),
                 What::Filter(e) => event(e, 2),

@@ -85,6 +85,8 @@ fn set_files() -> Result<()> {
     };
     file("possible", possible)?;
     file("present", frame::cpu::present)?;
+    // Those that the firmware lets be used.
+    file("enabled", frame::cpu::present)?;
     file("online", frame::cpu::online)?;
     file("offline", || CpuMask(possible().0 & !frame::cpu::online().0))?;
     // No processor is kept out of balancing: there is no parameter for it.
