@@ -121,6 +121,11 @@ pub fn symbol(addr: u64) -> Option<(&'static str, u64)> {
     arch::symbol(addr)
 }
 
+/// All functions of the image in the order of their addresses: names and addresses.
+pub fn symbols() -> impl Iterator<Item = (&'static str, u64)> {
+    (0..).map_while(arch::nth_symbol)
+}
+
 /// Installs what runs after a panic's report, before the restart or halt that `panic=` asks for. It runs with interrupts
 /// off and the other processors stopped, so it must not wait for a lock, sleep or allocate. The first one installed
 /// stays; `false` for the others. Hosted, a panic ends the run right after its report: the answer is always `false`.

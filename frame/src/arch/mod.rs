@@ -45,7 +45,7 @@
 //! | `hardware_random() -> Option<u64>` | one try at the processor's random numbers |
 //! | `ticks() -> u64`, `ticks_to_ns(u64) -> u64` | the cheapest clock, and how long a span of it is |
 //! | `wall_clock_at_boot_ns()`, `tsc_hz()`, `cpuid(leaf, sub)` | what the machine is; hosted: constants |
-//! | `install_panic_action(fn)`, `backtrace_here()`, `nmi_backtrace_all()`, `symbol(addr)` | what reports need |
+//! | `install_panic_action(fn)`, `backtrace_here()`, `nmi_backtrace_all()`, `symbol(addr)`, `nth_symbol(i)` | what reports need |
 //! | `frames_here(show)` | the caller's return addresses, innermost first |
 //! | `interrupted(show) -> Option<Registers>` | registers and return addresses of the kernel code that the present interrupt came upon |
 //! | `ask_frames(cpu, show) -> Option<Registers>` | the same of another processor, by NMI; one request at a time |

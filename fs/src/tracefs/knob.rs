@@ -66,6 +66,8 @@ fn show(what: What, out: &mut Out) -> Result<()> {
         What::PrintId => writeln!(out, "{}", base::trace::MARK_ID)?,
         What::HeaderPage => out.push(page::HEADER_PAGE.as_bytes())?,
         What::HeaderEvent => out.push(page::HEADER_EVENT.as_bytes())?,
+        // Strings in the kernel that records point to: there are none.
+        What::PrintkFormats => {}
         What::Trace(_)
         | What::Pipe(_)
         | What::PipeRaw(_)

@@ -57,15 +57,17 @@ pub(super) enum What {
     PrintId,
     HeaderPage,
     HeaderEvent,
+    PrintkFormats,
 }
 
-const TOP: [(&str, What); 16] = [
+const TOP: [(&str, What); 17] = [
     ("available_events", What::AvailableEvents),
     ("available_tracers", What::AvailableTracers),
     ("buffer_size_kb", What::SizeKb(None)),
     ("buffer_total_size_kb", What::TotalSizeKb),
     ("current_tracer", What::CurrentTracer),
     ("error_log", What::ErrorLog),
+    ("printk_formats", What::PrintkFormats),
     ("saved_cmdlines", What::SavedCmdlines),
     ("set_event", What::SetEvent),
     ("set_event_notrace_pid", What::SetEventNotracePid),
@@ -157,6 +159,7 @@ impl Node {
                 | What::PipeRaw(_)
                 | What::HeaderPage
                 | What::HeaderEvent
+                | What::PrintkFormats
                 | What::Stats(_)
                 | What::TotalSizeKb
                 | What::AvailableEvents
@@ -213,6 +216,7 @@ impl Node {
                 What::SetEventNotracePid => 31,
                 What::HeaderPage => 32,
                 What::HeaderEvent => 33,
+                What::PrintkFormats => 34,
                 What::Option(n) => 64 + n as u64,
                 What::Enable(e) => event(e, 1),
                 What::Filter(e) => event(e, 2),

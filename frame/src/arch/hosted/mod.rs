@@ -51,8 +51,8 @@ pub use fiber::{Context, Stack, switch};
 pub use memory::{device_window, early_memory, kernel_root, phys_to_ptr, ptr_to_phys};
 pub use misc::{
     Fpu, ask_frames, backtrace_here, console_write, cpuid, frames_here, halt_forever, hardware_id,
-    hardware_random, install_panic_action, interrupted, nmi_backtrace_all, power_off, reset, saved_frames,
-    symbol, tsc_hz, vdso_code, wall_clock_at_boot_ns,
+    hardware_random, install_panic_action, interrupted, nmi_backtrace_all, nth_symbol, power_off, reset,
+    saved_frames, symbol, tsc_hz, vdso_code, wall_clock_at_boot_ns,
 };
 pub use mmu::{
     flush_all, flush_page, load_page_table, note_frames_freed, user_clear, user_cmpxchg_u32, user_load_u32,

@@ -70,7 +70,7 @@ pub use serial::console_write;
 pub use smp::{die, start_cpu, start_others};
 pub use stack::Stack;
 pub use switch::{Context, saved_frames, set_kernel_stack, switch};
-pub use symbols::lookup as symbol;
+pub use symbols::{lookup as symbol, nth as nth_symbol};
 pub use user::{
     run_user, user_clear, user_cmpxchg_u32, user_load_u32, user_load_u64, user_read, user_store_u32,
     user_store_u64, user_write,

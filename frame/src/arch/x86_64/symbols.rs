@@ -48,19 +48,28 @@ pub(super) fn end() -> u64 {
 
 /// The name of the function at `addr`, and the distance from its start.
 pub fn lookup(addr: u64) -> Option<(&'static str, u64)> {
-    let (n, names) = counts();
+    let (n, _) = counts();
     let off = u32::try_from(addr.checked_sub(KERNEL_BASE)?).ok()?;
     let (mut lo, mut hi) = (0, n);
     while lo < hi {
         let mid = (lo + hi) / 2;
         if word(16 + mid * 8) <= off { lo = mid + 1 } else { hi = mid }
     }
-    let i = lo.checked_sub(1)?;
+    let (name, at) = nth(lo.checked_sub(1)?)?;
+    Some((name, addr - at))
+}
+
+/// The `i`th function's name and address, in the order of addresses. `None` behind the last.
+pub fn nth(i: usize) -> Option<(&'static str, u64)> {
+    let (n, names) = counts();
+    if i >= n {
+        return None;
+    }
     let name_at = word(16 + i * 8 + 4) as usize;
     if name_at >= names {
         return None;
     }
     let rest = bytes(16 + n * 8 + name_at, names - name_at);
     let len = rest.iter().position(|&b| b == 0)?;
-    Some((core::str::from_utf8(&rest[..len]).ok()?, u64::from(off - word(16 + i * 8))))
+    Some((core::str::from_utf8(&rest[..len]).ok()?, KERNEL_BASE + u64::from(word(16 + i * 8))))
 }
