@@ -36,7 +36,7 @@ fn sleeping_locks_wait_between_threads() {
                 for _ in 0..1000 {
                     let mut g = MUTEX.lock();
                     *g += 1;
-                    if *g % 100 == 0 {
+                    if g.is_multiple_of(100) {
                         std::thread::yield_now();
                     }
                     drop(g);

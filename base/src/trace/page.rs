@@ -97,7 +97,7 @@ impl RawPage {
         }
         let rest = if extend { 0 } else { low };
         if small {
-            self.word(len as u32 / 4 | rest << 5);
+            self.word((len as u32 / 4) | (rest << 5));
         } else {
             self.word(rest << 5);
             self.word(len as u32 + 4);

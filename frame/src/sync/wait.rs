@@ -67,11 +67,13 @@ pub(super) fn without_tasks() -> bool {
 #[track_caller]
 pub(super) fn wait_without_tasks(mut done: impl FnMut() -> bool) {
     const TURNS: u32 = if cfg!(target_os = "none") { 0 } else { 1 << 20 };
-    for _ in 0..TURNS {
+    let mut left = TURNS;
+    while left > 0 {
         if done() {
             return;
         }
         crate::arch::relax();
+        left -= 1;
     }
     must_be_able_to_sleep();
 }

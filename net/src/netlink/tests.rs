@@ -18,9 +18,10 @@ fn recv(s: &dyn Socket) -> Result<(Vec<u8>, RecvMsg)> {
 }
 
 /// One test at a time: all listeners of a process hear all its events.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    ONE.lock().unwrap_or_else(|e| e.into_inner())
+fn alone() -> frame::sync::MutexGuard<'static, ()> {
+    static CLASS: LockClass = LockClass::new("netlink_tests");
+    static ONE: Mutex<()> = Mutex::new(&CLASS, ());
+    ONE.lock()
 }
 
 #[test]

@@ -133,6 +133,9 @@ fn shift(id: u32, by: u32) -> u32 {
     id.checked_shr(by).unwrap_or(0)
 }
 
+/// The processors that share something with one.
+type Sharing = fn(CpuId) -> CpuMask;
+
 fn topology_files(d: &Device, c: CpuId) -> Result<()> {
     let Topology { core, package, .. } = topology::topology();
     let id = frame::cpu::hardware_id(c);
@@ -142,7 +145,7 @@ fn topology_files(d: &Device, c: CpuId) -> Result<()> {
     number("physical_package_id", shift(id, package))?;
     number("die_id", 0)?;
     number("core_id", shift(id & 1u32.checked_shl(package).map_or(!0, |b| b - 1), core))?;
-    let sets: [(_, _, fn(CpuId) -> CpuMask); 2] = [
+    let sets: [(_, _, Sharing); 2] = [
         ("core_cpus", "thread_siblings", topology::core_of),
         ("package_cpus", "core_siblings", topology::package_of),
     ];

@@ -88,10 +88,13 @@ impl Core {
 /// Where items go.
 enum Places {
     /// By processor.
-    PerCpu(Vec<Arc<Pwq>>),
+    PerCpu(ByCpu),
     /// By processor too; those of a pod share one.
-    Unbound(SpinLockIrq<Vec<Arc<Pwq>>>),
+    Unbound(SpinLockIrq<ByCpu>),
 }
+
+/// A place for each processor.
+type ByCpu = Vec<Arc<Pwq>>;
 
 /// A work queue. It lives until [`Workqueue::destroy`].
 pub struct Workqueue {
@@ -436,13 +439,9 @@ impl Workqueue {
 
 /// An unbound queue's place for each processor's items: of those that there are, or new ones, which come second. ENOMEM, EAGAIN: then
 /// what was made has been given back.
-fn unbound_places(
-    core: &Arc<Core>,
-    attrs: &Attrs,
-    there: &[Arc<Pwq>],
-) -> Result<(Vec<Arc<Pwq>>, Vec<Arc<Pwq>>)> {
+fn unbound_places(core: &Arc<Core>, attrs: &Attrs, there: &[Arc<Pwq>]) -> Result<(ByCpu, Vec<Arc<Pwq>>)> {
     let (want, n) = (attrs.effective(), frame::cpu::possible());
-    let (mut by_cpu, mut new): (Vec<Arc<Pwq>>, Vec<Arc<Pwq>>) = (Vec::new(), Vec::new());
+    let (mut by_cpu, mut new): (ByCpu, Vec<Arc<Pwq>>) = (Vec::new(), Vec::new());
     by_cpu.try_reserve_exact(n)?;
     new.try_reserve_exact(n)?;
     for c in (0..n as u32).filter_map(CpuId::new) {

@@ -87,10 +87,11 @@ fn register_attrs(q: &Arc<Workqueue>, home: &str) -> Result<()> {
         0o644,
         move |o| {
             let s = a.attrs.lock().scope;
-            Ok(match s {
+            match s {
                 Scope::Default => writeln!(o, "{} ({})", s.name(), Scope::by_default().name())?,
                 s => writeln!(o, "{}", s.name())?,
-            })
+            };
+            Ok(())
         },
         move |s| {
             let scope = Scope::parse(s)?;
