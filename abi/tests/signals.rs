@@ -60,7 +60,12 @@ fn signal_zero_only_asks() {
         assert_eq!((queue(me, 0), queue_thread(me, 0)), (Ok(0), Ok(0)));
         assert_eq!((queue(12_345, 0), queue_thread(12_345, 0)), (Err(Errno::ESRCH), Err(Errno::ESRCH)));
         assert_eq!((queue(me, 65), queue_thread(me, 65)), (Err(Errno::EINVAL), Err(Errno::EINVAL)));
-        assert_eq!(a.call(raw::__NR_kill, [me, 0]), Ok(0));
+        let kill = |to: u64, sig: u64| a.call(raw::__NR_kill, [to, sig]);
+        assert_eq!(
+            (kill(me, 0), kill(me, 65), kill(12_345, 65)),
+            (Ok(0), Err(Errno::EINVAL), Err(Errno::ESRCH))
+        );
+        assert_eq!((queue(12_345, 65), queue_thread(12_345, 65)), (Err(Errno::ESRCH), Err(Errno::ESRCH)));
     };
     sim::campaign("signal_zero", 5, move |_| boot(|| {}, program));
 }

@@ -320,14 +320,17 @@ fn kill_one(p: &Process, sig: Signo) -> Result<()> {
     if sig != 0 { send_process(p, own_info(sig, SI_USER), Force::No) } else { Ok(()) }
 }
 
+/// EINVAL for a signal that there is not; who is meant is looked for first.
+fn check_number(sig: u32) -> Result<()> {
+    if sig > set::NSIG { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
 /// `kill(2)`.
 pub fn kill(pid: i32, sig: u32) -> Result<()> {
-    if sig > set::NSIG {
-        return Err(Errno::EINVAL);
-    }
     let me = current().process.pid();
     if pid > 0 {
         let t = sched::pid::find(pid as u32).ok_or(Errno::ESRCH)?;
+        check_number(sig)?;
         return match data(&t) {
             // Kernel threads: root may try, and nothing happens.
             None if current().cred().has_cap(cap::KILL) => Ok(()),
@@ -349,6 +352,7 @@ pub fn kill(pid: i32, sig: u32) -> Result<()> {
     if list.is_empty() {
         return Err(Errno::ESRCH);
     }
+    check_number(sig)?;
     // Success if any could be signalled; to everybody, not being allowed to is not an error.
     let (mut ok, mut last) = (false, Errno::ESRCH);
     for p in list {
@@ -370,13 +374,11 @@ pub fn tgkill(tgid: u32, tid: u32, sig: u32) -> Result<()> {
 }
 
 fn thread_target(tgid: u32, tid: u32, sig: u32) -> Result<Option<TaskRef>> {
-    if sig > set::NSIG {
-        return Err(Errno::EINVAL);
-    }
     let t = sched::pid::find(tid).ok_or(Errno::ESRCH)?;
     if tgid != 0 && sched::thread(&t).tgid() != tgid {
         return Err(Errno::ESRCH);
     }
+    check_number(sig)?;
     let Some(d) = data(&t) else { return Ok(None) };
     may_kill(d, sig)?;
     Ok(Some(t))
@@ -392,9 +394,7 @@ fn check_info(pid: u32, info: &SigInfo) -> Result<()> {
 pub fn sigqueue(pid: u32, info: SigInfo) -> Result<()> {
     check_info(pid, &info)?;
     let t = sched::pid::find(pid).ok_or(Errno::ESRCH)?;
-    if info.signo > set::NSIG {
-        return Err(Errno::EINVAL);
-    }
+    check_number(info.signo)?;
     let Some(d) = data(&t) else { return Ok(()) };
     may_kill(d, info.signo)?;
     // Number 0 only asks.
