@@ -18,6 +18,13 @@ sleep 0.2; exec 3>&-; echo >$T/set_event
 grep flush_to_ldisc $T/trace | head -n 12
 for e in workqueue_queue_work workqueue_execute_start workqueue_execute_end; do grep -q "$e: .*flush_to_ldisc" $T/trace || { echo "no $e"; exit 1; }; done
 [ "$(grep 'execute_start' $T/trace | grep -vc ' kworker/')" = 0 ] || { echo "executed by others"; exit 1; }
+echo "The pods of unbound queues, by their affinity scope:"
+D=/sys/module/workqueue/parameters/default_affinity_scope
+pods() { sleep 0.2; awk '$3 ~ /^u/ && /nice=0/{sub("pod=", "", $6); printf " %s", $6}' /sys/kernel/nightshift/daemons/kworker/pools; }
+for s in system cpu cache; do
+    echo $s >$D; p=$(pods); echo "$s:$p"
+    [ $s != cpu ] || [ "$(echo $p | wc -w)" = "$(nproc)" ] || { echo "not a pod for each processor"; exit 1; }
+done
 echo "What queues and pools have done so far:"
 cat /sys/kernel/nightshift/daemons/kworker/queues /sys/kernel/nightshift/daemons/kworker/pools
 [ "$(awk '/^events_unbound/{print $2}' /sys/kernel/nightshift/daemons/kworker/queues)" -gt 0 ]

@@ -280,6 +280,8 @@ fn passing() {
     });
     let receiver = spawn("receiver", move || {
         for _ in 0..ROUNDS {
+            // Time for the collector to look at what is on its way.
+            sched::time::sleep_ns(sim::random(300_000));
             if sim::random(2) == 0 {
                 drop(recv_file(&b, uapi::MSG_PEEK));
             }
@@ -294,6 +296,7 @@ fn passing() {
             send_file(&x, &tracked());
             send_file(&x, &q);
             send_file(&p, &y);
+            sched::time::sleep_ns(sim::random(300_000));
             if sim::random(2) == 0 {
                 // As long as somebody holds it, it can be received from, whatever else it is in.
                 recv_file(&y, 0);

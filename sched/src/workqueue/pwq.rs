@@ -76,6 +76,18 @@ pub(super) struct Stats {
     pub(super) rescued: AtomicU64,
 }
 
+impl Stats {
+    fn all(&self) -> [&AtomicU64; 6] {
+        [&self.started, &self.completed, &self.cpu_intensive, &self.cm_wakeup, &self.mayday, &self.rescued]
+    }
+    /// Takes over what was counted in a place that goes.
+    pub(super) fn add(&self, other: &Stats) {
+        for (to, from) in self.all().into_iter().zip(other.all()) {
+            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
 /// Counts one.
 #[inline]
 pub(super) fn count(c: &AtomicU64) {

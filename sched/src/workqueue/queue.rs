@@ -15,7 +15,7 @@ use super::{
     attrs::Attrs,
     fault, freezer, pool,
     pool::{HIGHPRI_NICE, Pool},
-    pwq::Pwq,
+    pwq::{Pwq, Stats},
     rescuer::{Maydays, Rescuer},
     scope,
     slots::Slots,
@@ -69,6 +69,8 @@ pub(super) struct Core {
     pub(super) maydays: SpinLockIrq<Maydays>,
     /// What the places of an unbound queue share; an ordered one has one place at a time.
     pub(super) slots: Option<Slots>,
+    /// What was counted in places that have gone.
+    pub(super) past: Stats,
     pub(super) items: Items,
 }
 
@@ -167,6 +169,7 @@ impl Workqueue {
             warned: AtomicBool::new(false),
             maydays: SpinLockIrq::new(&MAYDAY, Maydays::default()),
             slots: (flags & (Flags::UNBOUND | Flags::ORDERED) == Flags::UNBOUND).then(Slots::new),
+            past: Stats::default(),
             items: Items::default(),
         })
         .ok_or(Errno::ENOMEM)?;
@@ -386,6 +389,7 @@ impl Workqueue {
                 at.map(|i| all.remove(i))
             };
             let Some(p) = done else { break };
+            self.core.past.add(&p.stats);
             attrs::put_pool(&p.pool);
         }
         // Of an ordered queue the oldest place goes on; those behind it are plugged.

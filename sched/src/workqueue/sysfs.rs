@@ -12,6 +12,7 @@ use frame::{atomic::Ordering, cpu::CpuMask};
 use super::{
     attrs, intensive, pool,
     pool::Pool,
+    pwq::Stats,
     queue::{self, Flags, Workqueue},
     scope::Scope,
     watchdog,
@@ -189,7 +190,8 @@ fn show_queues(o: &mut Out) -> Result<()> {
     writeln!(o, "queue                            total  infl  CPUintens  CMwakeup  mayday  rescued  max")?;
     let mut r = Ok(());
     queue::for_each(|q| {
-        let sum = |f: fn(&super::pwq::Stats) -> u64| q.all.lock().iter().map(|p| f(&p.stats)).sum::<u64>();
+        let sum =
+            |f: fn(&Stats) -> u64| f(&q.core.past) + q.all.lock().iter().map(|p| f(&p.stats)).sum::<u64>();
         let done = sum(|s| s.completed.load(Ordering::Relaxed));
         let line = writeln!(
             o,
