@@ -27,6 +27,7 @@ pub mod args;
 mod attrs;
 mod files;
 mod ids;
+mod membarrier;
 mod memory;
 mod misc;
 mod names;

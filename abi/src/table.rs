@@ -9,7 +9,8 @@ use linux_raw_sys::general as uapi;
 use process::user_loop::Handler;
 
 use crate::{
-    adjtimex, args::Ret, attrs, files, ids, memory, misc, names, poll, sched, signals, sockets, tasks, time,
+    adjtimex, args::Ret, attrs, files, ids, membarrier, memory, misc, names, poll, sched, signals, sockets,
+    tasks, time,
 };
 
 /// How much of a call there is.
@@ -413,7 +414,7 @@ rows! {
     321 __NR_bpf (absent);
     322 __NR_execveat (tasks::execveat done);
     323 __NR_userfaultfd (absent);
-    324 __NR_membarrier (absent);
+    324 __NR_membarrier (membarrier::membarrier "no restartable sequences");
     325 __NR_mlock2 (memory::mlock2 done);
     326 __NR_copy_file_range (files::copy_file_range done);
     327 __NR_preadv2 (files::preadv2 "only the flags RWF_HIPRI, RWF_DSYNC and RWF_SYNC");

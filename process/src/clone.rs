@@ -245,6 +245,7 @@ fn new_process(pid: u32, flags: u64) -> Result<Arc<Process>> {
     let p = Process::new(pid, handlers, Some(mm), parent.limits())?;
     p.oom_score_adj.store(parent.oom_score_adj.load(Relaxed), Relaxed);
     p.dumpable.store(parent.dumpable.load(Relaxed), Relaxed);
+    p.membarrier.store(parent.membarrier.load(Relaxed), Relaxed);
     p.core_filter.store(parent.core_filter.load(Relaxed), Relaxed);
     p.tty_nr.store(parent.tty_nr.load(Relaxed), Relaxed);
     Ok(p)

@@ -290,6 +290,7 @@ fn step_over(
     }
     let dumpable = if secure { coredump::suid_dumpable() } else { coredump::USER };
     p.dumpable.store(dumpable, Relaxed);
+    p.membarrier.store(0, Relaxed);
     me.set_cred(cred);
     if let Some(n) = TREE.lock().get_mut(p.pid()) {
         n.did_exec = true;

@@ -132,6 +132,8 @@ pub struct Process {
     pub(crate) auxv: SpinLock<Vec<u8>>,
     /// `PR_SET_DUMPABLE`: one of the constants of [`crate::coredump`].
     pub dumpable: AtomicU32,
+    /// What `membarrier` was told to expect: its registering commands.
+    pub membarrier: AtomicU32,
     /// `/proc/PID/coredump_filter`.
     pub(crate) core_filter: AtomicU32,
     /// `SIGKILL` came while the process was being dumped.
@@ -185,6 +187,7 @@ impl Process {
             old_maxrss_kib: AtomicU64::new(0),
             auxv: SpinLock::new(&AUXV, Vec::new()),
             dumpable: AtomicU32::new(crate::coredump::USER),
+            membarrier: AtomicU32::new(0),
             core_filter: AtomicU32::new(crate::coredump::regions::Filter::DEFAULT.bits()),
             core_killed: AtomicBool::new(false),
             helper: SpinLock::new(&HELPER, None),
