@@ -2,73 +2,18 @@
 //!
 //! Expected results are Linux's. Each question stands alone: it makes what it needs.
 
+mod common;
+
 use base::Errno;
-use frame::{
-    sim::{self, UserCtx},
-    user::Regs,
-};
+use common::Asker;
+use frame::sim;
 use linux_raw_sys::general as raw;
 
 const SEEDS: u64 = 20;
-
-fn boot(program: impl Fn(&Asker<'_>) + Send + 'static) {
-    mm::init();
-    sched::init_boot_cpu();
-    abi::init();
-    // What declares knobs may sleep: it belongs into the first task, as in the kernel.
-    let before = || {
-        sched::start_other_cpus();
-        sched::start_daemons().unwrap();
-        fs::init().unwrap();
-        process::init().unwrap();
-    };
-    let asks = move |u: &UserCtx| {
-        let page = u.syscall(raw::__NR_mmap as u64, [0, 1 << 16, 3, 0x22, !0, 0]);
-        assert!(page < 1 << 47, "mmap: {}", page as i64);
-        program(&Asker { u, page });
-        frame::boot::power_off()
-    };
-    let regs = move || Regs { rip: sim::user_program("init", asks), ..Regs::default() };
-    let init = process::init::start_simulated(Box::new(before), regs).unwrap();
-    sim::watch_task(&init, "init");
-    sched::start_kthreadd().unwrap();
-    init.start();
-    sched::cpu_idle()
-}
-
-/// A program with some memory. Strings are placed at its front, data at half.
-struct Asker<'a> {
-    u: &'a UserCtx,
-    page: u64,
-}
-
 const CWD: u64 = raw::AT_FDCWD as i64 as u64;
 
-impl Asker<'_> {
-    fn call<const N: usize>(&self, nr: u32, args: [u64; N]) -> Result<u64, Errno> {
-        let mut a = [0; 6];
-        a[..N].copy_from_slice(&args);
-        let r = self.u.syscall(nr as u64, a) as i64;
-        if (-4095..0).contains(&r) { Err(Errno::from_code(-r as i32).unwrap()) } else { Ok(r as u64) }
-    }
-    /// The address of a string, in one of sixteen places.
-    fn text(&self, place: u64, s: &str) -> u64 {
-        let at = self.page + place * 512;
-        self.u.store(at, s.as_bytes());
-        self.u.store_u8(at + s.len() as u64, 0);
-        at
-    }
-    fn data(&self) -> u64 {
-        self.page + (1 << 15)
-    }
-    fn bytes(&self, at: u64, n: usize) -> Vec<u8> {
-        let mut v = vec![0; n];
-        self.u.load(at, &mut v);
-        v
-    }
-    fn open(&self, path: &str, flags: u32) -> Result<u64, Errno> {
-        self.call(raw::__NR_openat, [CWD, self.text(0, path), flags as u64, 0o644])
-    }
+fn boot(program: impl Fn(&Asker<'_>) + Send + 'static) {
+    common::boot(|| {}, program);
 }
 
 #[test]
