@@ -12,19 +12,21 @@ use frame::{
     sync::rcu,
     user::Regs,
 };
-use process::{Process, current, tree::TREE};
+use linux_raw_sys::general::membarrier_cmd as cmd;
+use process::{current, tree::TREE};
 
 use crate::args::{Args, Ret};
 
-const QUERY: u32 = 0;
-const GLOBAL: u32 = 1 << 0;
-const GLOBAL_EXPEDITED: u32 = 1 << 1;
-const REGISTER_GLOBAL_EXPEDITED: u32 = 1 << 2;
-const PRIVATE_EXPEDITED: u32 = 1 << 3;
-const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
-const PRIVATE_EXPEDITED_SYNC_CORE: u32 = 1 << 5;
-const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: u32 = 1 << 6;
-const GET_REGISTRATIONS: u32 = 1 << 9;
+const QUERY: u32 = cmd::MEMBARRIER_CMD_QUERY as u32;
+const GLOBAL: u32 = cmd::MEMBARRIER_CMD_GLOBAL as u32;
+const GLOBAL_EXPEDITED: u32 = cmd::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u32;
+const REGISTER_GLOBAL_EXPEDITED: u32 = cmd::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32;
+const PRIVATE_EXPEDITED: u32 = cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32;
+const REGISTER_PRIVATE_EXPEDITED: u32 = cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
+const PRIVATE_EXPEDITED_SYNC_CORE: u32 = cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE as u32;
+const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: u32 =
+    cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE as u32;
+const GET_REGISTRATIONS: u32 = cmd::MEMBARRIER_CMD_GET_REGISTRATIONS as u32;
 const ALL: u32 = GLOBAL
     | GLOBAL_EXPEDITED
     | REGISTER_GLOBAL_EXPEDITED
@@ -33,11 +35,6 @@ const ALL: u32 = GLOBAL
     | PRIVATE_EXPEDITED_SYNC_CORE
     | REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
     | GET_REGISTRATIONS;
-
-/// The processors on which the process may run user code just now.
-fn processors_of(p: &Process) -> CpuMask {
-    p.mm().map_or(CpuMask::NONE, |m| m.page_table().cpus())
-}
 
 fn interrupt(on: CpuMask) {
     // Before and after: what the caller did is seen there, and what was done there by the caller.
@@ -60,7 +57,7 @@ fn private(needs: u32) -> Result<()> {
     if me.process.membarrier.load(SeqCst) & needs == 0 {
         return Err(Errno::EPERM);
     }
-    interrupt(processors_of(&me.process));
+    interrupt(me.process.processors());
     Ok(())
 }
 
@@ -70,7 +67,7 @@ fn global_expedited() {
         let tree = TREE.lock();
         let registered =
             tree.iter().filter(|(_, n)| n.what.membarrier.load(SeqCst) & REGISTER_GLOBAL_EXPEDITED != 0);
-        registered.for_each(|(_, n)| on = on.or(processors_of(&n.what)));
+        registered.for_each(|(_, n)| on = on.or(n.what.processors()));
     }
     interrupt(on);
 }

@@ -2,26 +2,13 @@
 
 use crate::errno::{Errno, Result};
 
-/// Parses what is written to an sysctl: one number, white space around it allowed, as the sysctl handlers take
+/// Parses what is written to a sysctl: one number, white space around it allowed, as the sysctl handlers take
 /// it. EINVAL for anything else.
 pub fn parse_int(bytes: &[u8]) -> Result<i64> {
-    let s = core::str::from_utf8(bytes)
-        .map_err(|_| Errno::EINVAL)?
-        .trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0');
-    let (neg, digits) = match s.strip_prefix('-') {
-        Some(d) => (true, d),
-        None => (false, s.strip_prefix('+').unwrap_or(s)),
-    };
-    let v = if let Some(h) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        i64::from_str_radix(h, 16)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        i64::from_str_radix(&digits[1..], 8)
-    } else if digits.starts_with(['-', '+']) {
-        return Err(Errno::EINVAL);
-    } else {
-        digits.parse()
-    };
-    v.map(|v| if neg { -v } else { v }).map_err(|_| Errno::EINVAL)
+    let edge = |b: &u8| b.is_ascii_whitespace() || *b == 0;
+    let first = bytes.iter().position(|b| !edge(b)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|b| !edge(b)).map_or(first, |i| i + 1);
+    kstrto(&bytes[first..end]).map_err(|_| Errno::EINVAL)
 }
 
 /// Parses what is written to a file of sysfs, a module parameter and the like, as the family `kstrtoint` takes it: one number (decimal, or

@@ -45,6 +45,7 @@ pub use socket::{Socket, SocketFile, new_file, of};
 pub fn init() -> base::Result<()> {
     family::init()?;
     knobs::init()?;
+    unix::init()?;
     base::uevent::init()?;
     base::uevent::set_sink(netlink::uevent);
     Ok(())

@@ -205,6 +205,10 @@ impl Process {
     pub fn mm(&self) -> Option<Arc<Mm>> {
         self.mm.lock().as_ref().map(|u| u.0.clone())
     }
+    /// The processors that have the address space loaded. Gives out no reference, which could become the last one: for callers with locks.
+    pub fn processors(&self) -> frame::cpu::CpuMask {
+        self.mm.lock().as_ref().map_or(frame::cpu::CpuMask::NONE, |u| u.0.page_table().cpus())
+    }
     /// What tells the address space from all others that exist; `None` once the process has ended.
     #[inline]
     pub(crate) fn mm_id(&self) -> Option<usize> {

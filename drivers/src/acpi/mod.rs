@@ -61,13 +61,13 @@ pub fn init() -> Result<()> {
     let (pm1, gpe) = (Arc::new(pm1), Gpe0::claim(&fadt).map(Arc::new));
     let (asked, asked_too) = (pm1.clone(), gpe.clone());
     let sci = irq::request_line(irq::isa_line(fadt.sci), "acpi", Share::Shared, move || {
-        let pressed = asked.take() & POWER_BUTTON != 0;
+        let fixed = asked.take();
         let slots = asked_too.as_ref().is_some_and(|g| g.take(processors::EVENT));
-        if !pressed && !slots {
+        if fixed == 0 && !slots {
             return Handled::No;
         }
         SCI_COUNT.fetch_add(1, Ordering::Relaxed);
-        if pressed {
+        if fixed & POWER_BUTTON != 0 {
             PRESSES.fetch_add(1, Ordering::Release);
             kapmd::wake();
         }

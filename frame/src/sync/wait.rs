@@ -51,10 +51,7 @@ pub(super) fn interrupted(state: State, work: Work) -> bool {
 /// Panics where the caller really has to sleep and cannot.
 #[track_caller]
 pub(super) fn must_be_able_to_sleep() {
-    assert!(
-        task::scheduling() && task::has_current(),
-        "this would have to sleep, but no scheduler runs here"
-    );
+    assert!(!without_tasks(), "this would have to sleep, but no scheduler runs here");
 }
 
 /// True where the caller cannot sleep since there is no scheduler yet.

@@ -1,10 +1,10 @@
 //! The small files: one value or list each, read and written in one piece.
 
-use alloc::sync::Arc;
+use alloc::{collections::BTreeMap, sync::Arc};
 
 use base::{
     Errno, Result,
-    trace::{COMM_LEN, Event, Field, Text, buffer, clock, errors, events, filter, options, page, text},
+    trace::{Comm, Event, Field, buffer, clock, errors, events, filter, options, page, text},
     tree::{Out, kstrto},
 };
 use frame::cpu::CpuId;
@@ -12,9 +12,6 @@ use vfs::{File, FileOps, IoDst, IoSrc};
 
 use super::{node::What, raw};
 use crate::knobs::TextFile;
-
-/// Where a record has its task's number: `common_pid`.
-const COMMON_PID: usize = 4;
 
 pub(super) fn open(what: What) -> Arc<dyn FileOps> {
     match what {
@@ -117,22 +114,16 @@ fn store(what: What, b: &[u8]) -> Result<()> {
 /// none.
 fn saved_cmdlines(out: &mut Out) -> Result<()> {
     let mut looker = buffer::Looker::new(None)?;
-    let mut names = raw::names();
+    let mut names = BTreeMap::new();
+    raw::for_each_name(|(pid, comm)| {
+        names.insert(pid, comm);
+    });
     while let Some(e) = looker.take() {
-        let pid = pid_of(e.record());
-        if pid != 0 {
-            let mut comm = [0; COMM_LEN];
-            let n = e.comm().len().min(COMM_LEN);
-            comm[..n].copy_from_slice(&e.comm()[..n]);
-            names.insert(pid, (comm, n));
-        }
+        let (pid, comm) = raw::name_of(e);
+        names.insert(pid, comm);
     }
-    names.iter().try_for_each(|(pid, (comm, n))| Ok(writeln!(out, "{pid} {}", Text(&comm[..*n]))?))
-}
-
-/// A record's task.
-pub(super) fn pid_of(record: &[u8]) -> i32 {
-    i32::get(record, COMMON_PID)
+    names.remove(&0);
+    names.iter().try_for_each(|(pid, comm)| Ok(writeln!(out, "{pid} {}", Comm::get(comm, 0))?))
 }
 
 fn word(b: &[u8]) -> Result<&str> {

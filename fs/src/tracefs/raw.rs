@@ -3,14 +3,15 @@
 //! A read gives the page that the last one began, or a new one with what there is now. It shares the ring with `trace_pipe`: what one
 //! takes the other does not see.
 
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 
 use base::{
     Errno, Result,
     trace::{
-        COMM_LEN,
+        COMM_LEN, Field,
         buffer::{self, Consumer},
         page::{self, RawPage},
+        ring,
     },
 };
 use frame::{
@@ -20,6 +21,9 @@ use frame::{
 use vfs::{File, FileKind, FileOps, IoDst, PollFlags, PollTable};
 
 static CLASS: LockClass = LockClass::new("trace_pipe_raw");
+
+/// Where a record has its task's number: `common_pid`.
+const COMMON_PID: usize = 4;
 
 struct Raw {
     cpu: CpuId,
@@ -31,72 +35,66 @@ struct State {
     page: RawPage,
     /// How much of the page has been read; all of it where there is none.
     read: usize,
-    /// A record that was taken out and did not fit: time, records lost before it, bytes.
-    next: Option<(u64, u64, Vec<u8>)>,
+    /// A record that was taken out and did not fit: time, and records lost before it; its bytes are in `held`, which has room for any.
+    next: Option<(u64, u64)>,
+    held: Vec<u8>,
 }
 
 pub(super) fn open(cpu: CpuId) -> Result<Arc<dyn FileOps>> {
     let (consumer, page) = (Consumer::new(Some(cpu))?, RawPage::new()?);
-    let state = State { consumer, page, read: page::SIZE, next: None };
+    let mut held = Vec::new();
+    held.try_reserve_exact(ring::MAX_RECORD)?;
+    let state = State { consumer, page, read: page::SIZE, next: None, held };
     Ok(Arc::new(Raw { cpu, state: Mutex::new(&CLASS, state) }))
 }
 
-/// A name and its length.
-type Name = ([u8; COMM_LEN], usize);
+/// A task's number and name.
+type Name = (i32, [u8; COMM_LEN]);
 
 static NAMES_CLASS: LockClass = LockClass::new("trace_raw_names");
-/// Names of tasks whose records were taken out: the binary form has numbers only, and who prints it asks `saved_cmdlines` afterwards.
-static NAMES: Mutex<BTreeMap<i32, Name>> = Mutex::new(&NAMES_CLASS, BTreeMap::new());
-/// Tasks whose names are kept.
-const MOST_NAMES: usize = 1024;
+/// Names of tasks whose records were taken out, by the low bits of their numbers: the binary form has numbers only, and who prints it
+/// asks `saved_cmdlines` afterwards.
+static NAMES: Mutex<[Name; 1024]> = Mutex::new(&NAMES_CLASS, [(0, [0; COMM_LEN]); 1024]);
 
-/// Names by task number.
-pub(super) fn names() -> BTreeMap<i32, Name> {
-    NAMES.lock().clone()
+/// Calls `f` for each.
+pub(super) fn for_each_name(mut f: impl FnMut(Name)) {
+    NAMES.lock().iter().filter(|n| n.0 != 0).for_each(|n| f(*n));
 }
 
-fn note(names: &mut BTreeMap<i32, Name>, e: &buffer::Entry) {
-    let pid = super::knob::pid_of(e.record());
-    if pid == 0 {
-        return;
-    }
+/// The task of a record.
+pub(super) fn name_of(e: &buffer::Entry) -> Name {
     let mut comm = [0; COMM_LEN];
     let n = e.comm().len().min(COMM_LEN);
     comm[..n].copy_from_slice(&e.comm()[..n]);
-    if names.len() == MOST_NAMES && !names.contains_key(&pid) {
-        names.pop_first();
-    }
-    names.insert(pid, (comm, n));
+    (i32::get(e.record(), COMMON_PID), comm)
 }
 
 impl State {
     /// Fills the page. False if there is nothing.
-    fn fill(&mut self) -> Result<bool> {
+    fn fill(&mut self) -> bool {
         self.page.reset();
-        if let Some((ts, lost, r)) = self.next.take()
-            && !self.page.push(ts, lost, &r)
-        {
-            // Longer than a page: no ring takes such a record.
-            return Err(Errno::EIO);
+        if let Some((ts, lost)) = self.next.take() {
+            let fits = self.page.push(ts, lost, &self.held);
+            debug_assert!(fits, "a record of the ring is longer than a page");
         }
         let mut names = NAMES.lock();
         while let Some(e) = self.consumer.take() {
-            note(&mut names, e);
+            let name = name_of(e);
+            names[name.0 as usize % 1024] = name;
             if self.page.push(e.ts, e.lost, e.record()) {
                 continue;
             }
-            let mut r = Vec::new();
-            r.try_reserve_exact(e.record().len())?;
-            r.extend_from_slice(e.record());
-            self.next = Some((e.ts, e.lost, r));
+            self.held.clear();
+            self.held.extend_from_slice(e.record());
+            self.next = Some((e.ts, e.lost));
             break;
         }
-        Ok(!self.page.is_empty())
+        !self.page.is_empty()
     }
     /// Gives what there is. 0: nothing.
     fn give(&mut self, dst: &mut IoDst<'_>) -> Result<usize> {
         if self.read == page::SIZE {
-            if !self.fill()? {
+            if !self.fill() {
                 return Ok(0);
             }
             self.read = 0;

@@ -183,10 +183,14 @@ impl Gc {
     }
 }
 
-/// The collector's work item. `None` before there are work queues, or without memory.
-fn work() -> Option<&'static Arc<Work>> {
-    static WORK: Once<Option<Arc<Work>>> = Once::new();
-    workqueue::is_ready().then(|| WORK.call_once(|| Work::new("__unix_gc", |_| collect()).ok()).as_ref())?
+/// The collector's work item.
+static WORK: Once<Arc<Work>> = Once::new();
+
+/// Makes it. ENOMEM.
+pub(super) fn init() -> Result<()> {
+    let w = Work::new("__unix_gc", |_| collect())?;
+    WORK.call_once(|| w);
+    Ok(())
 }
 
 /// Has the collector look, if there is anything to be looked at.
@@ -194,7 +198,7 @@ pub(super) fn schedule() {
     if gc().lock().targets.is_empty() {
         return;
     }
-    if let Some(w) = work() {
+    if let Some(w) = WORK.get().filter(|_| workqueue::is_ready()) {
         workqueue::events_unbound().queue(w);
     }
 }
@@ -208,7 +212,7 @@ pub(super) fn throttle(uid: u32) {
     if many {
         schedule();
     }
-    if may_wait && let Some(w) = work() {
+    if may_wait && let Some(w) = WORK.get() {
         w.flush();
     }
 }

@@ -143,6 +143,11 @@ pub enum Fault {
 }
 static FAULT: AtomicU32 = AtomicU32::new(0);
 
+/// Makes what collects unreachable sockets. ENOMEM.
+pub(crate) fn init() -> Result<()> {
+    gc::init()
+}
+
 /// Makes this kernel wrong, for tests.
 pub fn inject(f: Fault) {
     FAULT.store(f as u32, SeqCst);

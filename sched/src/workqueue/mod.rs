@@ -9,8 +9,7 @@
 //!   queue). Queued while it is executed, it is executed once more.
 //! * [`Work::flush`] and [`Workqueue::flush`] return when everything queued before has been executed; after
 //!   [`Work::cancel_sync`] it is neither pending nor executed.
-//! * Of a queue no more than `max_active` items are executed at once (per processor; of an unbound queue in all, save that those
-//!   begun before its attributes were changed do not count). An `ORDERED` queue executes one at a time, in order.
+//! * Of a queue no more than `max_active` items are executed at once (per processor; of an unbound queue in all). An `ORDERED` queue executes one at a time, in order.
 //! * Items of a `MEM_RECLAIM` queue are executed even if no thread can be made.
 //!
 //! | to read about | see |
@@ -23,7 +22,8 @@
 //! | shortage of memory | `rescuer` |
 //! | items that take long | `intensive` |
 //! | pools that are stuck | `watchdog` |
-//! | unbound pools | `attrs` |
+//! | unbound pools, and their pods | `attrs`, `scope` |
+//! | the limit that the pods of a queue share | `slots` |
 //! | processors that come and go, suspend | `hotplug`, `freezer` |
 
 mod attrs;
