@@ -7,6 +7,7 @@
 macro_rules! kernel_entry {
     ($main:path) => {
         const _: fn() -> ! = $main;
+        // SAFETY: frame declares the name, with just this type, and calls it once; a second definition does not link.
         #[unsafe(no_mangle)]
         extern "Rust" fn __nightshift_main() -> ! {
             $main()

@@ -121,11 +121,14 @@ impl Pool {
         self.size as usize
     }
 
-    /// This processor's list. Interrupts are off.
+    /// This processor's list.
+    ///
+    /// # Safety
+    /// Interrupts are off until the reference is gone, and there is no other to the list meanwhile.
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "one processor, interrupts off; callers do not nest")]
     unsafe fn list(&self) -> &mut List {
-        // SAFETY: the caller's promise.
+        // SAFETY: nobody but this processor uses the list, and the caller promises to be alone on it.
         unsafe { &mut *self.cpus[arch::cpu_id() as usize].0.get() }
     }
 

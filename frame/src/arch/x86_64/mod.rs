@@ -90,11 +90,15 @@ struct Emergency(UnsafeCell<[[u8; 8192]; 3]>);
 unsafe impl Sync for Emergency {}
 static EMERGENCY: Emergency = Emergency(UnsafeCell::new([[0; 8192]; 3]));
 
+// SAFETY: `kernel_entry!` is the only place that defines it, with this type.
 unsafe extern "Rust" {
     fn __nightshift_main() -> !;
 }
 
-/// Where `boot.s` enters Rust: long mode, the boot tables, the boot stack, interrupts off.
+/// Where `boot.s` enters Rust.
+///
+/// # Safety
+/// Called once, by the boot processor: long mode, the boot tables, the boot stack, interrupts off.
 // SAFETY: the name is the entry code's alone, and is defined once.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rust_start(start_info: u64) -> ! {

@@ -194,7 +194,10 @@ pub fn die(dead: impl FnOnce()) -> ! {
     }
 }
 
-/// Where another processor enters Rust, on its own stack and the final tables.
+/// Where another processor enters Rust.
+///
+/// # Safety
+/// Called by the start-up code alone, on the processor's own stack and the final tables; `block` is what `new_processor` made for it.
 // SAFETY: the name is the start-up code's alone, and is defined once.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ap_start(block: *mut PerCpu) -> ! {
