@@ -41,7 +41,7 @@ impl core::fmt::Display for CpuId {
 }
 
 /// A set of processors.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct CpuMask(pub u64);
 
 impl CpuMask {

@@ -59,19 +59,6 @@ fn error_code(access: Access, present: bool) -> u64 {
     USER | kind | u64::from(present)
 }
 
-/// The kernel's functions, address, type and name; a blank in a name is an underscore here. Who lacks `CAP_SYSLOG` sees no addresses.
-fn kallsyms(out: &mut tree::Out) -> Result<()> {
-    let may = crate::process::try_current().is_none_or(|me| me.cred().has_cap(base::cred::cap::SYSLOG));
-    for (name, at) in frame::report::symbols() {
-        write!(out, "{:016x} t ", if may { at } else { 0 })?;
-        for (i, part) in name.split(' ').enumerate() {
-            write!(out, "{}{part}", if i == 0 { "" } else { "_" })?;
-        }
-        out.push(b"\n")?;
-    }
-    Ok(())
-}
-
 /// ` in NAME[OFFSET,START+LENGTH]`: where the instruction is; empty where nothing is mapped from a file.
 fn place(ip: u64) -> String {
     let Some(m) = current().process.mm() else { return String::new() };
@@ -136,7 +123,6 @@ pub(crate) fn exception(regs: &Regs, vector: u8, error: u64, sig: Signo) {
 
 /// Declares the knob.
 pub(crate) fn init() -> Result<()> {
-    tree::proc().file("kallsyms", 0o444, kallsyms)?;
     tree::proc().knob(
         "sys/debug/exception-trace",
         0o644,

@@ -61,9 +61,22 @@ fn cache_shift(cpuid: Cpuid, core: u32, package: u32) -> u32 {
     if has(0x8000_0006) && cpuid(0x8000_0006, 0)[3] != 0 { package } else { core }
 }
 
+/// The number without its lowest bits.
+fn above(id: u32, bits: u32) -> u32 {
+    id.checked_shr(bits).unwrap_or(0)
+}
+
+/// The number of a processor's core within its package, and that of the package.
+pub(crate) fn ids_of(c: CpuId) -> (u32, u32) {
+    let Topology { core, package, .. } = topology();
+    let id = hardware_id(c);
+    let within = id & 1u32.checked_shl(package).map_or(!0, |b| b - 1);
+    (above(within, core), above(id, package))
+}
+
 /// The possible processors whose number is that of `c` but for the lowest bits.
 fn sharing(c: CpuId, bits: u32) -> CpuMask {
-    let key = |x: CpuId| hardware_id(x).checked_shr(bits).unwrap_or(0);
+    let key = |x: CpuId| above(hardware_id(x), bits);
     CpuMask(cpumask::all().iter().filter(|&x| key(x) == key(c)).fold(0, |m, x| m | CpuMask::one(x).0))
 }
 

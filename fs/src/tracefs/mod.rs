@@ -25,6 +25,7 @@ mod look;
 mod node;
 mod pipe;
 mod raw;
+mod reader;
 mod set_event;
 
 use node::Node;

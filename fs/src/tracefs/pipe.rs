@@ -7,19 +7,17 @@ use alloc::{sync::Arc, vec::Vec};
 
 use base::{
     Errno, Result,
-    trace::{
-        buffer::{self, Consumer},
-        text,
-    },
+    trace::{buffer::Consumer, text},
     tree::Out,
 };
 use frame::{
     cpu::{CpuId, CpuMask},
-    sync::{LockClass, Mutex, SpinLock},
+    sync::{LockClass, SpinLock},
 };
-use vfs::{File, FileKind, FileOps, IoDst, PollFlags, PollTable};
+use vfs::{FileOps, IoDst};
 
-static CLASS: LockClass = LockClass::new("trace_pipe");
+use super::reader::{Reader, Source};
+
 static TAKEN_CLASS: LockClass = LockClass::new("trace_pipe_taken");
 /// The rings whose pipes are open.
 static TAKEN: SpinLock<CpuMask> = SpinLock::new(&TAKEN_CLASS, CpuMask::NONE);
@@ -28,43 +26,44 @@ static TAKEN: SpinLock<CpuMask> = SpinLock::new(&TAKEN_CLASS, CpuMask::NONE);
 const CHUNK: usize = 4096;
 
 struct Pipe {
-    cpu: Option<CpuId>,
-    state: Mutex<State>,
-}
-
-struct State {
     consumer: Consumer,
     /// Text that the last read had no room for.
     rest: Vec<u8>,
-    /// Something was read: with recording off, the end is the end.
+    /// Something was read.
     had: bool,
+    _claim: Claim,
 }
 
-fn mask(cpu: Option<CpuId>) -> CpuMask {
-    cpu.map_or(CpuMask::ALL, CpuMask::one)
+/// Rings that nobody else may open the pipe of.
+struct Claim(CpuMask);
+
+impl Claim {
+    /// EBUSY.
+    fn new(cpu: Option<CpuId>) -> Result<Claim> {
+        let want = cpu.map_or(CpuMask::ALL, CpuMask::one);
+        let mut taken = TAKEN.lock();
+        if !taken.and(want).is_empty() {
+            return Err(Errno::EBUSY);
+        }
+        *taken = taken.or(want);
+        Ok(Claim(want))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut taken = TAKEN.lock();
+        *taken = CpuMask(taken.0 & !self.0.0);
+    }
 }
 
 pub(super) fn open(cpu: Option<CpuId>) -> Result<Arc<dyn FileOps>> {
     let consumer = Consumer::new(cpu)?;
-    let state = Mutex::new(&CLASS, State { consumer, rest: Vec::new(), had: false });
-    let mut taken = TAKEN.lock();
-    if !taken.and(mask(cpu)).is_empty() {
-        return Err(Errno::EBUSY);
-    }
-    *taken = taken.or(mask(cpu));
-    drop(taken);
-    Ok(Arc::new(Pipe { cpu, state }))
+    let pipe = Pipe { consumer, rest: Vec::new(), had: false, _claim: Claim::new(cpu)? };
+    Ok(Arc::new(Reader::new(cpu, pipe)))
 }
 
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        let mut taken = TAKEN.lock();
-        *taken = CpuMask(taken.0 & !mask(self.cpu).0);
-    }
-}
-
-impl State {
-    /// Gives what there is. 0: nothing.
+impl Source for Pipe {
     fn give(&mut self, dst: &mut IoDst<'_>) -> Result<usize> {
         if self.rest.is_empty() {
             let mut out = Out::new();
@@ -84,50 +83,10 @@ impl State {
         self.had = true;
         Ok(n)
     }
-}
-
-impl Pipe {
-    fn is_ready(&self) -> bool {
-        buffer::want();
-        !buffer::is_empty(self.cpu)
+    fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
     }
-}
-
-impl FileOps for Pipe {
-    fn kind(&self) -> FileKind {
-        FileKind::Stream
-    }
-    fn read_at(&self, file: &File, _off: u64, dst: &mut IoDst<'_>) -> Result<usize> {
-        if dst.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let had = {
-                let mut s = self.state.lock();
-                let n = s.give(dst)?;
-                if n > 0 {
-                    return Ok(n);
-                }
-                s.had
-            };
-            let ended = || had && !buffer::is_on();
-            if ended() {
-                return Ok(0);
-            }
-            if file.is_nonblocking() {
-                return Err(Errno::EAGAIN);
-            }
-            buffer::WAITERS.get().wait_interruptible(|| (self.is_ready() || ended()).then_some(()))?;
-        }
-    }
-    fn can_poll(&self) -> bool {
-        true
-    }
-    fn poll(&self, _file: &File, table: Option<&mut PollTable>) -> PollFlags {
-        if let Some(t) = table {
-            t.register(buffer::WAITERS.get());
-        }
-        let ready = self.is_ready() || !self.state.lock().rest.is_empty();
-        if ready { PollFlags::READABLE } else { PollFlags::empty() }
+    fn ends_when_off(&self) -> bool {
+        self.had
     }
 }

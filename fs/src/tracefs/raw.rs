@@ -6,7 +6,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use base::{
-    Errno, Result,
+    Result,
     trace::{
         COMM_LEN, Field,
         buffer::{self, Consumer},
@@ -18,19 +18,14 @@ use frame::{
     cpu::CpuId,
     sync::{LockClass, Mutex},
 };
-use vfs::{File, FileKind, FileOps, IoDst, PollFlags, PollTable};
+use vfs::{FileOps, IoDst};
 
-static CLASS: LockClass = LockClass::new("trace_pipe_raw");
+use super::reader::{Reader, Source};
 
 /// Where a record has its task's number: `common_pid`.
 const COMMON_PID: usize = 4;
 
 struct Raw {
-    cpu: CpuId,
-    state: Mutex<State>,
-}
-
-struct State {
     consumer: Consumer,
     page: RawPage,
     /// How much of the page has been read; all of it where there is none.
@@ -44,8 +39,8 @@ pub(super) fn open(cpu: CpuId) -> Result<Arc<dyn FileOps>> {
     let (consumer, page) = (Consumer::new(Some(cpu))?, RawPage::new()?);
     let mut held = Vec::new();
     held.try_reserve_exact(ring::MAX_RECORD)?;
-    let state = State { consumer, page, read: page::SIZE, next: None, held };
-    Ok(Arc::new(Raw { cpu, state: Mutex::new(&CLASS, state) }))
+    let raw = Raw { consumer, page, read: page::SIZE, next: None, held };
+    Ok(Arc::new(Reader::new(Some(cpu), raw)))
 }
 
 /// A task's number and name.
@@ -69,7 +64,7 @@ pub(super) fn name_of(e: &buffer::Entry) -> Name {
     (i32::get(e.record(), COMMON_PID), comm)
 }
 
-impl State {
+impl Raw {
     /// Fills the page. False if there is nothing.
     fn fill(&mut self) -> bool {
         self.page.reset();
@@ -91,7 +86,9 @@ impl State {
         }
         !self.page.is_empty()
     }
-    /// Gives what there is. 0: nothing.
+}
+
+impl Source for Raw {
     fn give(&mut self, dst: &mut IoDst<'_>) -> Result<usize> {
         if self.read == page::SIZE {
             if !self.fill() {
@@ -103,45 +100,10 @@ impl State {
         self.read += n;
         Ok(n)
     }
-    fn has_some(&self) -> bool {
+    fn has_rest(&self) -> bool {
         self.read < page::SIZE || self.next.is_some()
     }
-}
-
-impl Raw {
-    fn is_ready(&self) -> bool {
-        buffer::want();
-        !buffer::is_empty(Some(self.cpu))
-    }
-}
-
-impl FileOps for Raw {
-    fn kind(&self) -> FileKind {
-        FileKind::Stream
-    }
-    fn read_at(&self, file: &File, _off: u64, dst: &mut IoDst<'_>) -> Result<usize> {
-        if dst.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let n = self.state.lock().give(dst)?;
-            if n > 0 {
-                return Ok(n);
-            }
-            if file.is_nonblocking() {
-                return Err(Errno::EAGAIN);
-            }
-            buffer::WAITERS.get().wait_interruptible(|| self.is_ready().then_some(()))?;
-        }
-    }
-    fn can_poll(&self) -> bool {
-        true
-    }
-    fn poll(&self, _file: &File, table: Option<&mut PollTable>) -> PollFlags {
-        if let Some(t) = table {
-            t.register(buffer::WAITERS.get());
-        }
-        let ready = self.is_ready() || self.state.lock().has_some();
-        if ready { PollFlags::READABLE } else { PollFlags::empty() }
+    fn ends_when_off(&self) -> bool {
+        false
     }
 }

@@ -6,6 +6,7 @@
 //! Not here, since nothing is behind them: `cgroup`, `loginuid`, `sessionid`, `ns/`, `smaps`, `syscall`, `stack`, `wchan`.
 
 mod fds;
+mod kallsyms;
 mod memory;
 mod net;
 mod stat;
@@ -86,6 +87,7 @@ pub(crate) fn register() -> Result<()> {
         }
         _ => (0, 0),
     });
+    kallsyms::init()?;
     fs::procfs::register(ENTRIES)
 }
 

@@ -16,16 +16,9 @@ use frame::{
 };
 
 use super::{cpu, cpu_down, cpu_up, state};
-use crate::{
-    stat::possible_cpus,
-    topology::{self, Topology},
-};
+use crate::topology;
 
 const DIR: &str = "devices/system/cpu";
-
-fn possible() -> CpuMask {
-    possible_cpus().fold(CpuMask::NONE, |m, c| m.or(CpuMask::one(c)))
-}
 
 static BIND: LockClass = LockClass::new("cpu_bind");
 static BUS: Bus = Bus::system("cpu", &BIND);
@@ -83,12 +76,12 @@ fn set_files() -> Result<()> {
     let file = |name: &str, f: fn() -> CpuMask| {
         t.file(&format!("{DIR}/{name}"), 0o444, move |o: &mut Out| Ok(writeln!(o, "{}", cpulist::text(f()))?))
     };
-    file("possible", possible)?;
+    file("possible", cpumask::all)?;
     file("present", frame::cpu::present)?;
     // Those that the firmware lets be used.
     file("enabled", frame::cpu::present)?;
     file("online", frame::cpu::online)?;
-    file("offline", || CpuMask(possible().0 & !frame::cpu::online().0))?;
+    file("offline", || CpuMask(cpumask::all().0 & !frame::cpu::online().0))?;
     // No processor is kept out of balancing: there is no parameter for it.
     file("isolated", || CpuMask::NONE)?;
     t.file(&format!("{DIR}/kernel_max"), 0o444, |o| Ok(writeln!(o, "{}", MAX_CPUS - 1)?))?;
@@ -128,23 +121,17 @@ fn hotplug_files(d: &Device, c: CpuId) -> Result<()> {
     )
 }
 
-/// The numbers' low bits that `by` says are left out.
-fn shift(id: u32, by: u32) -> u32 {
-    id.checked_shr(by).unwrap_or(0)
-}
-
 /// The processors that share something with one.
 type Sharing = fn(CpuId) -> CpuMask;
 
 fn topology_files(d: &Device, c: CpuId) -> Result<()> {
-    let Topology { core, package, .. } = topology::topology();
-    let id = frame::cpu::hardware_id(c);
+    let (core, package) = topology::ids_of(c);
     let number = |name: &str, n: u32| {
         d.attribute(&format!("topology/{name}"), 0o444, move |o| Ok(writeln!(o, "{n}")?))
     };
-    number("physical_package_id", shift(id, package))?;
+    number("physical_package_id", package)?;
     number("die_id", 0)?;
-    number("core_id", shift(id & 1u32.checked_shl(package).map_or(!0, |b| b - 1), core))?;
+    number("core_id", core)?;
     let sets: [(_, _, Sharing); 2] = [
         ("core_cpus", "thread_siblings", topology::core_of),
         ("package_cpus", "core_siblings", topology::package_of),

@@ -1,13 +1,10 @@
 //! The detectors' files under `/proc/sys/kernel`, and their boot parameters. See the parent for what they mean.
 
-use base::{Errno, Result, cpulist, params, tree};
-use frame::{
-    atomic::{AtomicI32, Ordering::Relaxed},
-    cpu::CpuMask,
-};
+use base::{Errno, Result, cpulist, cpumask, params, tree};
+use frame::atomic::{AtomicI32, Ordering::Relaxed};
 
 use super::{ENABLED, HARD, MASK, SOFT, THRESH, hard, mask, policy::THRESH_MAX, reconfigure, soft};
-use crate::{stat::possible_cpus, sysctl};
+use crate::sysctl;
 
 /// What user space wants on.
 static BOTH: AtomicI32 = AtomicI32::new(1);
@@ -71,12 +68,8 @@ fn switch(name: &str, cell: &'static AtomicI32, shows: u32) -> Result<()> {
     )
 }
 
-fn possible() -> CpuMask {
-    possible_cpus().fold(CpuMask::NONE, |m, c| m.or(CpuMask::one(c)))
-}
-
 fn set_mask(b: &[u8]) -> Result<()> {
-    let m = cpulist::parse(b).map_err(|_| Errno::EINVAL)?.and(possible());
+    let m = cpulist::parse(b).map_err(|_| Errno::EINVAL)?.and(cpumask::all());
     if MASK.swap(m.0, Relaxed) != m.0 {
         reconfigure();
     }
@@ -84,7 +77,7 @@ fn set_mask(b: &[u8]) -> Result<()> {
 }
 
 pub(super) fn init() -> Result<()> {
-    MASK.store(possible().0, Relaxed);
+    MASK.store(cpumask::all().0, Relaxed);
     boot();
     switch("watchdog", &BOTH, SOFT | HARD)?;
     switch("soft_watchdog", &SOFT_WANTED, SOFT)?;

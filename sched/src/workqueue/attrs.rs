@@ -12,7 +12,7 @@ use frame::{
 
 use super::{Work, manager, pool, pool::Pool, queue, scope::Scope};
 
-/// What an unbound queue asks of the pool that executes its items.
+/// What an unbound queue asks of the pools that execute its items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attrs {
     pub nice: i8,
@@ -20,12 +20,18 @@ pub struct Attrs {
     pub scope: Scope,
     /// Workers do not leave their pod.
     pub strict: bool,
-    /// A pool's: the pod whose items it executes.
-    pub(super) pod: CpuMask,
 }
 
 /// What tells a pool from another.
-type Key = (i8, u64, u64, bool);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct PoolAttrs {
+    pub nice: i8,
+    pub cpumask: CpuMask,
+    /// The pod whose items it executes.
+    pub pod: CpuMask,
+    /// Its workers do not leave the pod.
+    pub strict: bool,
+}
 
 /// `/sys/devices/virtual/workqueue/cpumask`: where unbound work may be executed at all.
 static UNBOUND_MASK: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -42,39 +48,38 @@ pub(super) fn unbound_mask() -> CpuMask {
 
 impl Attrs {
     pub(super) fn usual(nice: i8) -> Attrs {
-        Attrs { scope: Scope::Default, ..Attrs::of_pool(nice, cpumask::all()) }
-    }
-    /// Of a pool that has all of its processors for a pod.
-    pub(super) fn of_pool(nice: i8, cpumask: CpuMask) -> Attrs {
-        Attrs { nice, cpumask, scope: Scope::System, strict: false, pod: cpumask }
+        Attrs { nice, cpumask: cpumask::all(), scope: Scope::Default, strict: false }
     }
     /// As far as unbound work may go there; where it may not at all, wherever it may.
     pub(super) fn effective(&self) -> Attrs {
         let all = unbound_mask();
         let m = self.cpumask.and(all);
-        let m = if m.is_empty() { all } else { m };
-        Attrs { cpumask: m, pod: m, ..*self }
+        Attrs { cpumask: if m.is_empty() { all } else { m }, ..*self }
     }
-    /// As a pool has them: those that queues with the same pod share, whatever their scope is called.
-    pub(super) fn for_pool(self) -> Attrs {
-        Attrs { scope: Scope::System, strict: self.strict && self.pod != self.cpumask, ..self }
+    /// Of the pool for a pod's items; queues with the same pod share it, whatever their scope is called.
+    pub(super) fn of_pod(&self, pod: CpuMask) -> PoolAttrs {
+        let Attrs { nice, cpumask, strict, .. } = *self;
+        PoolAttrs { nice, cpumask, pod, strict: strict && pod != cpumask }
     }
-    fn key(&self) -> Key {
-        (self.nice, self.cpumask.0, self.pod.0, self.strict)
+}
+
+impl PoolAttrs {
+    /// Of a pool that has all of its processors for a pod.
+    pub(super) fn new(nice: i8, cpumask: CpuMask) -> PoolAttrs {
+        PoolAttrs { nice, cpumask, pod: cpumask, strict: false }
     }
 }
 
 static CLASS: LockClass = LockClass::new("unbound_pool_hash");
-static POOLS: Mutex<BTreeMap<Key, Arc<Pool>>> = Mutex::new(&CLASS, BTreeMap::new());
+static POOLS: Mutex<BTreeMap<PoolAttrs, Arc<Pool>>> = Mutex::new(&CLASS, BTreeMap::new());
 static LIST: LockClass = LockClass::new("unbound_pools");
 /// The same, for those who cannot sleep; changed under the other's lock.
 static POOL_LIST: SpinLockIrq<Vec<Arc<Pool>>> = SpinLockIrq::new(&LIST, Vec::new());
 
 /// The pool with these attributes, made if there is none; with one more place in it.
-pub(super) fn get_pool(a: &Attrs) -> Result<Arc<Pool>> {
+pub(super) fn get_pool(a: &PoolAttrs) -> Result<Arc<Pool>> {
     let mut pools = POOLS.lock();
-    let key = a.key();
-    if let Some(p) = pools.get(&key) {
+    if let Some(p) = pools.get(a) {
         p.users.fetch_add(1, Ordering::Relaxed);
         return Ok(p.clone());
     }
@@ -83,7 +88,7 @@ pub(super) fn get_pool(a: &Attrs) -> Result<Arc<Pool>> {
     manager::create(&p)?;
     p.users.store(1, Ordering::Relaxed);
     POOL_LIST.lock().push(p.clone());
-    pools.insert(key, p.clone());
+    pools.insert(*a, p.clone());
     Ok(p)
 }
 
@@ -97,7 +102,7 @@ pub(super) fn put_pool(p: &Arc<Pool>) {
         if p.users.fetch_sub(1, Ordering::Relaxed) != 1 {
             return;
         }
-        pools.remove(&p.attrs.key());
+        pools.remove(&p.attrs);
         POOL_LIST.lock().retain(|x| !Arc::ptr_eq(x, p));
     }
     retire(p);

@@ -22,7 +22,7 @@ use frame::{
 };
 
 use super::{
-    attrs::Attrs,
+    attrs::PoolAttrs,
     intensive, manager,
     plan::Snapshot,
     work::Work,
@@ -37,7 +37,7 @@ pub(super) struct Pool {
     pub(super) id: u32,
     /// `None`: unbound.
     pub(super) cpu: Option<CpuId>,
-    pub(super) attrs: Attrs,
+    pub(super) attrs: PoolAttrs,
     state: SpinLockIrq<PoolState>,
     /// Numbers of workers in use, one bit each.
     ids: Mutex<Vec<u64>>,
@@ -91,7 +91,7 @@ impl PoolState {
 }
 
 impl Pool {
-    pub(super) fn new(id: u32, cpu: Option<CpuId>, attrs: Attrs) -> Result<Arc<Pool>> {
+    pub(super) fn new(id: u32, cpu: Option<CpuId>, attrs: PoolAttrs) -> Result<Arc<Pool>> {
         let state = PoolState {
             worklist: List::new(),
             workers: List::new(),
@@ -222,7 +222,7 @@ pub(super) fn init() -> Result<()> {
     for i in 0..n as u32 {
         let Some(cpu) = CpuId::new(i) else { break };
         let of = |which: u32, nice| {
-            Pool::new(i * IDS_PER_CPU + 2 + which, Some(cpu), Attrs::of_pool(nice, CpuMask::one(cpu)))
+            Pool::new(i * IDS_PER_CPU + 2 + which, Some(cpu), PoolAttrs::new(nice, CpuMask::one(cpu)))
         };
         all.push([of(0, 0)?, of(1, HIGHPRI_NICE)?]);
     }

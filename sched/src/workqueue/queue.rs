@@ -450,7 +450,11 @@ fn unbound_places(core: &Arc<Core>, attrs: &Attrs, there: &[Arc<Pwq>]) -> Result
     new.try_reserve_exact(n)?;
     for c in (0..n as u32).filter_map(CpuId::new) {
         // What is executed in order has one place for all.
-        let a = if core.flags.contains(Flags::ORDERED) { want } else { scope::of_pod(&want, c) }.for_pool();
+        let a = want.of_pod(if core.flags.contains(Flags::ORDERED) {
+            want.cpumask
+        } else {
+            scope::pod(&want, c)
+        });
         let found = there.iter().chain(&new).find(|p| p.pool.attrs == a).cloned();
         let place = match found {
             Some(p) => p,

@@ -86,12 +86,11 @@ pub(super) fn set_online(c: CpuId, on: bool) {
     }
 }
 
-/// What the pool for items that are queued on `c` must be like, for effective attributes.
-pub(super) fn of_pod(a: &Attrs, c: CpuId) -> Attrs {
+/// Whose items the pool executes that is for those queued on `c`, for effective attributes.
+pub(super) fn pod(a: &Attrs, c: CpuId) -> CpuMask {
     let pod = a.scope.pod(c).and(a.cpumask);
     let some = !pod.and(CpuMask(ONLINE.load(Ordering::SeqCst))).is_empty();
-    let pod = if some && !fault::is(fault::bits::WRONG_POD) { pod } else { a.cpumask };
-    Attrs { pod, ..*a }
+    if some && !fault::is(fault::bits::WRONG_POD) { pod } else { a.cpumask }
 }
 
 #[cfg(test)]

@@ -28,23 +28,21 @@ impl Slots {
     }
     /// Takes a slot for the place; without one it is put at the end of the line.
     pub(super) fn take_or_wait(&self, p: &Arc<Pwq>, limit: u32) -> bool {
-        let mut l = self.0.lock();
-        if l.taken < limit {
-            l.taken += 1;
-            return true;
-        }
-        l.waiting.push_back(p.clone());
-        false
+        self.take(limit, |line| line.push_back(p.clone()))
     }
     /// Takes a slot for a place that was taken out of the line; without one it is put back at its beginning.
     pub(super) fn take_or_stay(&self, p: &Arc<Pwq>, limit: u32) -> bool {
+        self.take(limit, |line| line.push_front(p.clone()))
+    }
+    fn take(&self, limit: u32, or: impl FnOnce(&mut List<Pwq, InLine>) -> bool) -> bool {
         let mut l = self.0.lock();
-        if l.taken < limit {
+        let has_room = l.taken < limit;
+        if has_room {
             l.taken += 1;
-            return true;
+        } else {
+            or(&mut l.waiting);
         }
-        l.waiting.push_front(p.clone());
-        false
+        has_room
     }
     /// More of the place wait.
     pub(super) fn wait(&self, p: &Arc<Pwq>) {

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn pools_are_described_as_linux_does() {
         let pool = |cpu, cpumask| {
-            let attrs = attrs::Attrs::of_pool(-20, CpuMask(cpumask));
+            let attrs = attrs::PoolAttrs::new(-20, CpuMask(cpumask));
             Pool::new(7, cpu, attrs).unwrap()
         };
         let away = pool(Some(CpuId::BOOT), 1);

@@ -157,6 +157,7 @@ impl MachineArgs {
             mem: self.mem.clone(),
             disks: self.disk.clone(),
             second: if self.monitor { Second::Socket(crate::top::socket()) } else { Second::None },
+            control: None,
         })
     }
 }

@@ -20,6 +20,8 @@ pub struct Machine {
     pub mem: String,
     pub disks: Vec<PathBuf>,
     pub second: Second,
+    /// Where QEMU listens for commands of its machine protocol (QMP).
+    pub control: Option<PathBuf>,
 }
 
 /// What the guest's second serial port leads to.
@@ -46,6 +48,7 @@ impl Default for Machine {
             mem: "256M".into(),
             disks: Vec::new(),
             second: Second::None,
+            control: None,
         }
     }
 }
@@ -77,24 +80,23 @@ impl Machine {
         c.args(["-object", "rng-random,id=rng0,filename=/dev/urandom", "-device"]);
         c.arg(format!("virtio-rng-{bus},rng=rng0"));
         for (i, d) in self.disks.iter().enumerate() {
-            // QEMU reads a comma in a file name doubled.
-            let file = d.display().to_string().replace(',', ",,");
-            c.arg("-drive").arg(format!("if=none,id=d{i},file={file},format=raw"));
+            c.arg("-drive").arg(format!("if=none,id=d{i},file={},format=raw", quoted(d)));
             c.arg("-device").arg(format!("virtio-blk-{bus},drive=d{i}"));
+        }
+        if let Some(p) = &self.control {
+            c.arg("-qmp").arg(format!("unix:{},server=on,wait=off", quoted(p)));
         }
         c
     }
     /// The second serial port: after the console's options, which are the first's.
     fn add_second(&self, c: &mut Command) {
-        // QEMU reads a comma in a file name doubled.
-        let name = |p: &Path| p.display().to_string().replace(',', ",,");
         match &self.second {
             Second::None => {}
             Second::Socket(p) => {
-                c.arg("-serial").arg(format!("unix:{},server=on,wait=off", name(p)));
+                c.arg("-serial").arg(format!("unix:{},server=on,wait=off", quoted(p)));
             }
             Second::File(p) => {
-                c.arg("-serial").arg(format!("file:{}", name(p)));
+                c.arg("-serial").arg(format!("file:{}", quoted(p)));
             }
         }
     }
@@ -104,12 +106,18 @@ impl Machine {
     }
 }
 
-/// Takes the socket away with the machine.
+/// A file's name in an option: QEMU reads a comma in it doubled.
+fn quoted(file: &Path) -> String {
+    file.display().to_string().replace(',', ",,")
+}
+
+/// Takes the sockets away with the machine.
 struct Cleanup<'a>(&'a Machine);
 
 impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
-        if let Second::Socket(p) = &self.0.second {
+        let second = if let Second::Socket(p) = &self.0.second { Some(p) } else { None };
+        for p in second.into_iter().chain(&self.0.control) {
             let _ = std::fs::remove_file(p);
         }
     }
@@ -202,7 +210,7 @@ fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
     hay.windows(needle.len()).position(|w| w == needle)
 }
 
-/// Boots a machine in the background, its console written to `log`, for `top`. It ends when this is dropped.
+/// Boots a machine in the background, its console written to `log`. It ends when this is dropped.
 pub struct Background<'a> {
     child: std::process::Child,
     _cleanup: Cleanup<'a>,
@@ -222,6 +230,10 @@ impl<'a> Background<'a> {
         m.add_second(&mut c);
         let child = c.spawn().with_context(|| format!("cannot start {}", m.qemu.display()))?;
         Ok(Background { child, _cleanup: cleanup })
+    }
+    /// Waits until the guest has switched the machine off.
+    pub fn wait(&mut self) -> Result<std::process::ExitStatus> {
+        Ok(self.child.wait()?)
     }
 }
 

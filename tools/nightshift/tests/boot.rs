@@ -155,29 +155,17 @@ impl Control {
     }
 }
 
-/// A machine that does not outlive its test.
-struct Qemu(std::process::Child);
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_processor_is_plugged_in_and_pulled_out() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (socket, log) = (folder.path().join("s"), folder.path().join("log"));
-    let m = Machine { max_cpus: 3, ..Machine::default() };
+    let m = Machine { max_cpus: 3, control: Some(socket.clone()), ..Machine::default() };
     let script = "cd /sys/devices/system/cpu; cat possible present; until [ -d cpu2 ]; do sleep 0.1; done; cat present; nproc
         echo 1 >cpu2/online; nproc; taskset 4 true && echo ran there; while [ -d cpu2 ]; do sleep 0.1; done; cat present; nproc";
     let argv = ["sh", "-c", script].map(String::from);
     let rd = initramfs::pack(initramfs::Contents::Program { argv: &argv, token: "-" }).expect("initramfs");
-    let mut c = m.command(kernel(), rd.path(), "quiet");
-    c.arg("-serial").arg(format!("file:{}", log.display()));
-    c.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
-    let mut qemu = Qemu(c.spawn().expect("QEMU starts"));
+    let console = std::fs::File::create(&log).expect("a file");
+    let mut guest = guest::Background::start(&m, kernel(), rd.path(), "quiet", console).expect("QEMU starts");
     let shown = |text: &str| {
         (0..10 * SECONDS).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(100));
@@ -195,7 +183,7 @@ fn a_processor_is_plugged_in_and_pulled_out() {
     control.tell(serde_json::json!({"execute": "device_del", "arguments": {"id": "c2"}}));
     assert_eq!(told(control.event("ACPI_DEVICE_OST")), (Some(3), Some(0)));
     control.event("DEVICE_DELETED");
-    assert!(qemu.0.wait().expect("QEMU ends").success());
+    assert!(guest.wait().expect("QEMU ends").success());
     let log = std::fs::read_to_string(&log).expect("the log");
     let lines: Vec<&str> =
         log.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_digit() || c == 'r')).collect();
